@@ -1,0 +1,128 @@
+"""The corruption of a batch: choose -> mask -> (generator) -> sample -> label. Pure functions of tensors.
+
+Shapes are static: every row has `k` slots, and a row with fewer candidates than slots carries weights of 0 in the
+rest. All randomness comes in as uniform numbers in [0, 1), one row of `number_of_uniforms(sequence)` per example, so
+a batch, its micro-batches and its shards over ranks are corrupted alike when they are given the same numbers.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ChosenPositions(NamedTuple):
+    """The slots of a batch.
+
+    Attributes:
+        positions: `(batch, k)` int64, distinct positions within a row; slots of weight 0 point at arbitrary ones.
+        weights: `(batch, k)` float32, 1 where the slot holds a chosen candidate and 0 where it is spare.
+    """
+
+    positions: Tensor
+    weights: Tensor
+
+
+def slots_per_row(sequence_length: int, mask_probability: float) -> int:
+    """`k` for rows of `sequence_length` positions: the chosen positions of a row without special tokens."""
+    return max(1, round(mask_probability * sequence_length))
+
+
+def number_of_uniforms(sequence_length: int, mask_probability: float) -> int:
+    """Uniform numbers one row consumes: one a position to choose, one a slot to mask, one a slot to sample."""
+    return sequence_length + 2 * slots_per_row(sequence_length, mask_probability)
+
+
+def split_uniforms(uniforms: Tensor, sequence_length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`(batch, sequence + 2k)` -> `(batch, sequence)` to choose, `(batch, k)` to mask, `(batch, k)` to sample."""
+    slots = (uniforms.shape[1] - sequence_length) // 2
+    return tuple(uniforms.split([sequence_length, slots, slots], dim=1))
+
+
+def candidate_positions(input_ids: Tensor, token_mask: Tensor, special_token_ids: Tensor) -> Tensor:
+    """`(batch, sequence)` bool: tokens that may be corrupted, i.e. neither padding nor special."""
+    return token_mask & ~torch.isin(input_ids, special_token_ids)
+
+
+def chosen_per_row(candidates: Tensor, mask_probability: float) -> Tensor:
+    """`(batch,)` int64: max(1, round(p * candidates)), and 0 for a row without candidates."""
+    count = candidates.sum(dim=1)
+    # In float64, as `slots_per_row` counts: in float32 0.15 * 190 is above 28.5 and there would be more than slots.
+    dtype = torch.float32 if count.device.type == "mps" else torch.float64
+    chosen = (count.to(dtype) * mask_probability).round().long().clamp(min=1).minimum(count)
+    return chosen.clamp(max=slots_per_row(candidates.shape[1], mask_probability))
+
+
+def choose_positions(candidates: Tensor, mask_probability: float, uniforms: Tensor) -> ChosenPositions:
+    """Choose candidates uniformly and without replacement (the reference samples with replacement and averages the
+    ids that collide).
+
+    Args:
+        candidates: `(batch, sequence)` bool.
+        uniforms: `(batch, sequence)` in [0, 1).
+    """
+    slots = slots_per_row(candidates.shape[1], mask_probability)
+    priorities = torch.where(candidates, uniforms, -1.0)
+    positions = priorities.topk(slots, dim=1).indices
+    slot_numbers = torch.arange(slots, device=candidates.device)
+    weights = (slot_numbers < chosen_per_row(candidates, mask_probability)[:, None]).float()
+    return ChosenPositions(positions, weights)
+
+
+def mask_tokens(
+    input_ids: Tensor, chosen: ChosenPositions, mask_token_id: int, mask_token_probability: float, uniforms: Tensor
+) -> Tensor:
+    """`(batch, sequence)` ids the generator reads: chosen tokens become `[MASK]` with `mask_token_probability`.
+
+    Args:
+        uniforms: `(batch, k)` in [0, 1).
+    """
+    original = input_ids.gather(1, chosen.positions)
+    hidden = (uniforms < mask_token_probability) & (chosen.weights > 0)
+    return input_ids.scatter(1, chosen.positions, torch.where(hidden, mask_token_id, original))
+
+
+def sample_tokens(log_probs: Tensor, uniforms: Tensor) -> Tensor:
+    """Exact samples from softmax(log_probs) by the inverse CDF, one uniform a row, in two levels.
+
+    A running sum over the whole vocabulary would be one more serial pass over (rows, vocabulary); summing blocks of
+    about sqrt(vocabulary) entries, and running sums over the blocks and inside the one that is hit, reads it once.
+    Random numbers are what sampling costs on a CPU: Gumbel-max draws one for every vocabulary entry.
+
+    Args:
+        log_probs: `(rows, vocabulary)` float32, normalised or not (as after a division by a temperature).
+        uniforms: `(rows,)` in [0, 1).
+
+    Returns:
+        `(rows,)` int64.
+    """
+    rows, vocabulary = log_probs.shape
+    width = math.isqrt(vocabulary - 1) + 1
+    blocks = -(-vocabulary // width)
+    # Where `width` divides the vocabulary poorly the last block is filled with entries of probability 0.
+    probabilities = torch.nn.functional.pad(log_probs.softmax(dim=1), (0, blocks * width - vocabulary))
+    probabilities = probabilities.view(rows, blocks, width)
+    block_ends = probabilities.sum(dim=2).cumsum(dim=1)
+    total = block_ends[:, -1:]
+    # u * total may round up to total, where no token is left.
+    target = (uniforms[:, None] * total).minimum(total * (1 - 2**-23))
+    # Counting the ends at or below the target skips entries of probability 0, also for a uniform of exactly 0.
+    block = (block_ends <= target).sum(dim=1).clamp(max=blocks - 1)
+    before = torch.where(block > 0, block_ends.gather(1, (block[:, None] - 1).clamp(min=0))[:, 0], 0.0)
+    inside = probabilities.gather(1, block[:, None, None].expand(rows, 1, width))[:, 0]
+    token_ends = inside.cumsum(dim=1)
+    # The two levels round differently: keep the target inside the block that was hit.
+    rest = (target[:, 0] - before).clamp(min=0.0).minimum(token_ends[:, -1] * (1 - 2**-23))
+    token = (token_ends <= rest[:, None]).sum(dim=1).clamp(max=width - 1)
+    return (block * width + token).clamp(max=vocabulary - 1)
+
+
+def replace_tokens(input_ids: Tensor, chosen: ChosenPositions, sampled_ids: Tensor) -> Tensor:
+    """`(batch, sequence)` ids the discriminator reads: samples at the chosen positions, the text elsewhere.
+
+    Args:
+        sampled_ids: `(batch, k)`.
+    """
+    original = input_ids.gather(1, chosen.positions)
+    return input_ids.scatter(1, chosen.positions, torch.where(chosen.weights > 0, sampled_ids, original))

@@ -1,0 +1,579 @@
+"""The generator, the discriminator and the pair that is pre-trained, composed of stock `transformers` modules.
+
+In memory these are classes of this package; on disk each is a native checkpoint. The discriminator's encoder is an
+attribute named by its own `base_model_prefix`, so its keys stand at the root as stock classes expect them, and the
+generator, with the keys of a stock masked-LM model, stands beside it under `generator.`.
+
+Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positions (see `corruption`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, ElectraConfig, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import MaskedLMOutput
+from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
+from transformers.utils import ModelOutput, logging
+
+from .backbones import backbone_of, config_from, generator_config_for
+from .configuration_electra_rtd import RTD_KEY, ElectraRtdConfig, native_config, special_tokens_of
+from .corruption import (
+    candidate_positions,
+    choose_positions,
+    chosen_per_row,
+    mask_tokens,
+    number_of_uniforms,
+    replace_tokens,
+    sample_tokens,
+    split_uniforms,
+)
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class ElectraRtdForPreTrainingOutput(ModelOutput):
+    """Everything one RTD step knows, aligned position by position.
+
+    Attributes:
+        loss: scalar; `generator_loss_weight * generator_loss + discriminator_loss_weight * discriminator_loss`.
+        generator_loss: scalar, detached; masked-LM cross-entropy over the chosen positions, in nats.
+        discriminator_loss: scalar, detached; binary cross-entropy over all tokens, in nats.
+        logits: `(batch, sequence)`, detached; discriminator logits, positive where it says "replaced".
+        replaced_probs: `(batch, sequence)` float32, P_d: the probability it gives "replaced".
+        corrupted_input_ids: `(batch, sequence)`, what the discriminator read.
+        is_replaced: `(batch, sequence)` bool, the labels: the id changed.
+        is_chosen: `(batch, sequence)` bool, positions the generator was asked for.
+        sampled_log_probs: `(batch, sequence)` float32, log P_g: the generator's log-probability (at temperature 1) of
+            what stands at a chosen position; 0 elsewhere.
+        generator_is_correct: `(batch, sequence)` bool, chosen positions where the generator's first guess is the text.
+        token_mask: `(batch, sequence)` bool, positions that are not padding.
+    """
+
+    loss: Tensor | None = None
+    generator_loss: Tensor | None = None
+    discriminator_loss: Tensor | None = None
+    logits: Tensor | None = None
+    replaced_probs: Tensor | None = None
+    corrupted_input_ids: Tensor | None = None
+    is_replaced: Tensor | None = None
+    is_chosen: Tensor | None = None
+    sampled_log_probs: Tensor | None = None
+    generator_is_correct: Tensor | None = None
+    token_mask: Tensor | None = None
+
+
+def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
+    """The mask that keeps packed documents from seeing each other, in the form the encoder takes.
+
+    Stock encoders take a ready 4-D mask as it is, but never derive one from `position_ids`. Padding (document 0) sees
+    padding, so that no row of the softmax is empty.
+
+    Args:
+        document_ids: `(batch, sequence)`, 0 for padding.
+        dtype: of the attention scores, for the additive form that eager attention adds to them.
+
+    Returns:
+        `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
+        for encoders with local layers a dict of both kinds by layer type.
+    """
+    same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
+
+    def in_form(allowed: Tensor) -> Tensor:
+        if config._attn_implementation != "eager":
+            return allowed
+        zero = torch.zeros((), dtype=dtype, device=allowed.device)
+        return torch.where(allowed, zero, torch.finfo(dtype).min)
+
+    layer_types = set(getattr(config, "layer_types", None) or ())
+    if not layer_types:
+        return in_form(same_document)
+    masks = {"full_attention": in_form(same_document)}
+    if "sliding_attention" in layer_types:
+        position = torch.arange(document_ids.shape[1], device=document_ids.device)
+        near = (position[:, None] - position[None, :]).abs() <= config.sliding_window
+        masks["sliding_attention"] = in_form(same_document & near)
+    return masks
+
+
+class _EncoderInputs(nn.Module):
+    """How a batch is shown to an encoder; shared by both networks of a pair."""
+
+    def _encode(
+        self,
+        encoder: PreTrainedModel,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        document_ids: Tensor | None,
+        **inputs: Any,
+    ) -> Tensor:
+        """Last hidden states, `(batch, sequence, hidden_size)`."""
+        if document_ids is not None:
+            device_type = input_ids.device.type
+            autocast = torch.is_autocast_enabled(device_type)
+            dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
+            attention_mask = document_attention_mask(document_ids, encoder.config, dtype)
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        return encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+
+
+class ElectraRtdGenerator(PreTrainedModel, _EncoderInputs):
+    """A stock masked-LM model that projects onto the vocabulary only where it is asked to.
+
+    It holds the stock model's modules under their own names, so its state dict is the stock one; `config` is the
+    stock config.
+    """
+
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        stock = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
+        # Not registered as a child: it is the same model under another forward. One dict of modules serves both, so
+        # whatever stock code replaces (resized embeddings, a new head) is replaced here as well.
+        self.__dict__["_stock"] = stock
+        self.__dict__["_modules"] = stock._modules
+        self.base_model_prefix = stock.base_model_prefix
+        self._tied_weights_keys = stock._tied_weights_keys
+        self._no_split_modules = [backbone_of(config).layer_class]
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> "ElectraRtdGenerator":
+        """Load a stock masked-LM checkpoint, or the generator of a joint one."""
+        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+        config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **hub)
+        if hasattr(config, RTD_KEY):
+            return ElectraRtdForPreTraining.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
+        return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write a stock masked-LM checkpoint."""
+        self._stock.save_pretrained(save_directory, **kwargs)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        self._stock._init_weights(self._stock if module is self else module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self._stock.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self._stock.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self._stock.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self._stock.set_output_embeddings(new_embeddings)
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The stock encoder."""
+        return self._modules[self.base_model_prefix]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> MaskedLMOutput:
+        """Vocabulary logits.
+
+        Args:
+            input_ids: `(batch, sequence)`.
+            attention_mask: `(batch, sequence)`, 1 for tokens; ignored where `document_ids` says more.
+            positions: `(batch, k)`; only these are projected. `None` projects all, as the stock model does.
+            document_ids: `(batch, sequence)`, 0 for padding; documents packed into a row do not see each other.
+
+        Returns:
+            `logits`: `(batch, k, vocab_size)`, or `(batch, sequence, vocab_size)` without `positions`.
+        """
+        hidden = self._encode(
+            self.encoder,
+            input_ids,
+            attention_mask,
+            document_ids,
+            position_ids=position_ids,
+            token_type_ids=token_type_ids,
+        )
+        if positions is not None:
+            hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+        # The masked-LM head is whatever stands beside the encoder in the stock model, in order.
+        for name, layer in self._modules.items():
+            if name != self.base_model_prefix:
+                hidden = layer(hidden)
+        return MaskedLMOutput(logits=hidden)
+
+
+class ElectraRtdDiscriminator(PreTrainedModel, _EncoderInputs):
+    """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
+
+    For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and
+    `discriminator_predictions.*`, which stock classes ignore.
+    """
+
+    config_class = ElectraRtdConfig
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _keys_to_ignore_on_load_unexpected = [r"^generator\."]
+
+    def __init__(self, config: ElectraRtdConfig):
+        config = ElectraRtdConfig.from_native(config)
+        super().__init__(config)
+        encoder = MODEL_MAPPING[type(config.discriminator_config)](config.discriminator_config)
+        self.base_model_prefix = encoder.base_model_prefix
+        self.add_module(self.base_model_prefix, encoder)
+        activation = getattr(config, "hidden_act", None) or config.hidden_activation
+        # The head reads two fields of a config, under ELECTRA's names.
+        head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
+        self.discriminator_predictions = ElectraDiscriminatorPredictions(head_config)
+        self._no_split_modules = [backbone_of(config.discriminator_config).layer_class]
+        if type(self) is ElectraRtdDiscriminator:
+            self.post_init()
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The stock encoder."""
+        return self._modules[self.base_model_prefix]
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def discriminate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        **inputs: Any,
+    ) -> Tensor:
+        """`(batch, sequence)` logits, positive where a token looks replaced."""
+        return self.discriminator_predictions(
+            self._encode(self.encoder, input_ids, attention_mask, document_ids, **inputs)
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> ElectraForPreTrainingOutput:
+        """Detect replaced tokens in a text as it is.
+
+        Args:
+            labels: `(batch, sequence)`, 1 for replaced tokens; gives a loss over all tokens that are not padding.
+        """
+        logits = self.discriminate(
+            input_ids, attention_mask, document_ids, position_ids=position_ids, token_type_ids=token_type_ids
+        )
+        loss = None
+        if labels is not None:
+            token_mask = _token_mask(input_ids, attention_mask, document_ids)
+            loss = replaced_token_loss(logits, labels, token_mask, token_mask.sum())
+        return ElectraForPreTrainingOutput(loss=loss, logits=logits)
+
+
+class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
+    """Generator and discriminator, trained together: the RTD step.
+
+    The joint model is the discriminator with a generator beside it, in memory and on disk.
+    """
+
+    _keys_to_ignore_on_load_unexpected = None
+
+    def __init__(self, config: ElectraRtdConfig):
+        super().__init__(config)
+        self.generator = ElectraRtdGenerator(self.config.generator_config)
+        if self.config.embedding_sharing == "tied":
+            # One module, so that moving, sharding or resizing it happens once; the mapping is for saving and loading.
+            self.generator.encoder.embeddings = self.encoder.embeddings
+            shared = [name for name, _ in self.encoder.embeddings.named_parameters()]
+            self._tied_weights_keys = {
+                f"generator.{self.generator.base_model_prefix}.embeddings.{name}": (
+                    f"{self.base_model_prefix}.embeddings.{name}"
+                )
+                for name in shared
+            }
+        special_token_ids = self.config.special_token_ids or []
+        self.register_buffer("special_token_ids", torch.tensor(special_token_ids), persistent=False)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any):
+        """Load a joint checkpoint.
+
+        Raises:
+            ValueError: for a checkpoint without a generator; `from_pair` builds one.
+        """
+        if kwargs.get("config") is None:
+            hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+            if not hasattr(config_from(pretrained_model_name_or_path, **hub), RTD_KEY):
+                raise ValueError(
+                    f"{pretrained_model_name_or_path} holds no generator; continue from it with "
+                    f"ElectraRtdForPreTraining.from_pair(discriminator={str(pretrained_model_name_or_path)!r})"
+                )
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_pair(
+        cls,
+        discriminator: str | PreTrainedModel,
+        generator: str | PreTrainedModel | None = None,
+        *,
+        tokenizer: Any = None,
+        embedding_sharing: str | None = None,
+        generator_width: float | None = None,
+        generator_depth: float | None = None,
+        objective: dict[str, Any] | None = None,
+        **hub_arguments: Any,
+    ) -> "ElectraRtdForPreTraining":
+        """Continue from existing checkpoints: two, or a discriminator whose generator is built.
+
+        Args:
+            discriminator: folder or Hub id of any checkpoint of the encoder (its RTD head is used if there is one),
+                or a model. A joint checkpoint brings its generator along when `generator` is `None`.
+            generator: folder, Hub id or model of a masked-LM checkpoint. `None` builds one that shares the
+                discriminator's embeddings and, where it is as wide, starts from its first layers.
+            tokenizer: sets the special token ids; needed for any vocabulary but the family's own.
+            embedding_sharing: `None` ties the tables when they are equal and otherwise keeps both, which changes
+                neither network; `"tied"` takes the discriminator's for both.
+            generator_width, generator_depth: of a generator that is built.
+            objective: further fields of `ElectraRtdConfig`.
+            hub_arguments: `revision`, `subfolder`, `token`, ... of `from_pretrained`.
+
+        Raises:
+            ValueError: for different vocabularies, or tables that cannot be shared.
+        """
+        first = _loaded(ElectraRtdDiscriminator, discriminator, hub_arguments)
+        if (
+            generator is None
+            and isinstance(discriminator, str)
+            and RTD_KEY in vars(config_from(discriminator, **hub_arguments))
+        ):
+            generator = discriminator
+        second = None if generator is None else _loaded(ElectraRtdGenerator, generator, hub_arguments)
+        first_config = native_config(getattr(first.config, "discriminator_config", first.config))
+        if second is None:
+            second_config = generator_config_for(first_config, generator_width, generator_depth)
+        else:
+            second_config = native_config(second.config)
+        if embedding_sharing is None:
+            embedding_sharing = "tied" if second is None or _same_embeddings(first, second) else "none"
+            if embedding_sharing == "none":
+                logger.warning(
+                    "The pair's embedding tables differ: both are kept (embedding_sharing='none'). "
+                    "Pass embedding_sharing='tied' to continue with the discriminator's for both."
+                )
+        objective = {
+            # What a joint checkpoint knows of its vocabulary.
+            **{name: getattr(first.config, name, None) for name in ("mask_token_id", "special_token_ids")},
+            **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
+            **(objective or {}),
+        }
+        config = ElectraRtdConfig(
+            discriminator_config=first_config,
+            generator_config=second_config,
+            embedding_sharing=embedding_sharing,
+            **objective,
+        )
+        model = cls(config)
+        if second is not None:
+            model.generator.load_state_dict(second.state_dict())
+        # After the generator's, so that a shared table is the discriminator's.
+        model.encoder.load_state_dict(first.base_model.state_dict())
+        if hasattr(first, "discriminator_predictions"):
+            model.discriminator_predictions.load_state_dict(first.discriminator_predictions.state_dict())
+        if second is None and second_config.hidden_size == first_config.hidden_size:
+            _copy_first_layers(model.encoder, model.generator.encoder)
+        return model
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The generator's output layer where it is tied to the input embeddings, so that sharding puts both in one
+        unit; FSDP2 refuses a parameter that two units hold."""
+        output = self.generator.get_output_embeddings()
+        return output if output.weight is self.get_input_embeddings().weight else None
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        # Sharing between the two networks does not hang on `tie_word_embeddings`, which ties a network's own head.
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        return dict(self._tied_weights_keys or {})
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            # Not in the checkpoint: `from_pretrained` leaves it unset unless it is written here.
+            ids = torch.tensor(self.config.special_token_ids or [], device=self.special_token_ids.device)
+            self.special_token_ids.copy_(ids)
+
+    def count_loss_terms(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        **inputs: Any,
+    ) -> Tensor:
+        """`(2,)` float32: chosen positions and tokens of a batch, the terms of its two losses, before any forward."""
+        token_mask = _token_mask(input_ids, attention_mask, document_ids)
+        special_token_ids = self.special_token_ids.to(input_ids.device)
+        chosen = chosen_per_row(
+            candidate_positions(input_ids, token_mask, special_token_ids), self.config.mask_probability
+        )
+        return torch.stack([chosen.sum(), token_mask.sum()]).float()
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, **kwargs: Any) -> nn.Embedding:
+        """Resize the vocabulary of both networks, their tied heads and configs."""
+        # The generator first: its stock model knows the output layer; shared embeddings are then the right size.
+        self.generator._stock.resize_token_embeddings(new_num_tokens, **kwargs)
+        resized = self.encoder.resize_token_embeddings(new_num_tokens, **kwargs)
+        self.tie_weights()
+        return resized
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        corruption_uniforms: Tensor | None = None,
+        sampling_temperature: Tensor | float | None = None,
+        loss_normalizers: Tensor | None = None,
+        return_loss: bool = True,
+    ) -> ElectraRtdForPreTrainingOutput:
+        """One RTD step over clean text: choose, mask, generate, sample, detect.
+
+        Args:
+            input_ids: `(batch, sequence)`, the text.
+            attention_mask: `(batch, sequence)`, 1 for tokens and 0 for padding.
+            document_ids: `(batch, sequence)`, 0 for padding, else the number of the packed document; replaces
+                `attention_mask`.
+            position_ids: `(batch, sequence)`, restarting with every packed document.
+            corruption_uniforms: `(batch, number_of_uniforms(sequence))` in [0, 1), which decide the corruption;
+                `None` draws them from the global generator of the device.
+            sampling_temperature: overrides the config's; a tensor does not make a compiled graph specialise.
+            loss_normalizers: `(2,)`, the number of chosen positions and of tokens that the two sums of losses are
+                divided by, when this batch is a part of a larger one; `None` counts this batch.
+            return_loss: always; `Trainer` looks for the argument to know that a batch without labels has a loss.
+
+        Raises:
+            ValueError: when the mask token of the vocabulary is not known.
+        """
+        config = self.config
+        if config.mask_token_id is None or not config.special_token_ids:
+            raise ValueError(
+                f"mask_token_id and special_token_ids are not set, and a vocabulary of {config.vocab_size} is not "
+                "the family's published one; build the config with tokenizer=..."
+            )
+        batch, sequence = input_ids.shape
+        encoder_inputs = {
+            "attention_mask": attention_mask,
+            "document_ids": document_ids,
+            "position_ids": position_ids,
+            "token_type_ids": token_type_ids,
+        }
+        token_mask = _token_mask(input_ids, attention_mask, document_ids)
+        if corruption_uniforms is None:
+            count = number_of_uniforms(sequence, config.mask_probability)
+            corruption_uniforms = torch.rand(batch, count, device=input_ids.device)
+        to_choose, to_mask, to_sample = split_uniforms(corruption_uniforms, sequence)
+
+        candidates = candidate_positions(input_ids, token_mask, self.special_token_ids)
+        chosen = choose_positions(candidates, config.mask_probability, to_choose)
+        masked_input_ids = mask_tokens(input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask)
+        logits = self.generator(masked_input_ids, positions=chosen.positions, **encoder_inputs).logits
+
+        # fp32 from here: bf16 logits would quantise the sampling distribution.
+        log_probs = logits.flatten(0, 1).float().log_softmax(dim=-1)
+        original = input_ids.gather(1, chosen.positions)
+        original_log_probs = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
+        counts = torch.stack([chosen.weights.sum(), token_mask.sum().float()])
+        normalizers = (counts if loss_normalizers is None else loss_normalizers).clamp(min=1.0)
+        generator_loss = -(original_log_probs * chosen.weights).sum() / normalizers[0]
+
+        with torch.no_grad():
+            if sampling_temperature is None:
+                sampling_temperature = config.sampling_temperature
+            sampled = sample_tokens(log_probs.detach() / sampling_temperature, to_sample.flatten()).view_as(original)
+            corrupted_input_ids = replace_tokens(input_ids, chosen, sampled)
+            is_replaced = corrupted_input_ids != input_ids
+            sampled_log_probs = log_probs.gather(1, sampled.view(-1, 1)).view(sampled.shape) * chosen.weights
+            is_correct = (original_log_probs == log_probs.amax(dim=-1).view_as(original)) & (chosen.weights > 0)
+
+            def at_positions(values: Tensor) -> Tensor:
+                return torch.zeros_like(input_ids, dtype=values.dtype).scatter(1, chosen.positions, values)
+
+        logits = self.discriminate(corrupted_input_ids, **encoder_inputs)
+        discriminator_loss = replaced_token_loss(logits, is_replaced, token_mask, normalizers[1])
+        loss = config.generator_loss_weight * generator_loss + config.discriminator_loss_weight * discriminator_loss
+        return ElectraRtdForPreTrainingOutput(
+            loss=loss,
+            generator_loss=generator_loss.detach(),
+            discriminator_loss=discriminator_loss.detach(),
+            logits=logits.detach(),
+            replaced_probs=logits.detach().float().sigmoid(),
+            corrupted_input_ids=corrupted_input_ids,
+            is_replaced=is_replaced,
+            is_chosen=at_positions(chosen.weights > 0),
+            sampled_log_probs=at_positions(sampled_log_probs),
+            generator_is_correct=at_positions(is_correct),
+            token_mask=token_mask,
+        )
+
+
+def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor, normalizer: Tensor) -> Tensor:
+    """Binary cross-entropy over every token that is not padding, special tokens included, in float32.
+
+    Args:
+        logits, is_replaced, token_mask: `(batch, sequence)`.
+        normalizer: scalar the sum is divided by.
+    """
+    losses = functional.binary_cross_entropy_with_logits(logits.float(), is_replaced.float(), reduction="none")
+    return (losses * token_mask).sum() / normalizer
+
+
+_HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+
+
+def _token_mask(input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor:
+    if document_ids is not None:
+        return document_ids > 0
+    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask > 0
+
+
+def _loaded(model_class: type[PreTrainedModel], source: str | PreTrainedModel, arguments: dict) -> PreTrainedModel:
+    return source if isinstance(source, PreTrainedModel) else model_class.from_pretrained(source, **arguments)
+
+
+def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
+    """Whether two models hold equal embedding blocks, values included."""
+    one, other = (model.base_model.embeddings.state_dict() for model in (first, second))
+    return one.keys() == other.keys() and all(
+        one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in one
+    )
+
+
+def _copy_first_layers(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    """Start an equally wide, shallower encoder from the weights of a deeper one that have the same names."""
+    state, wanted = source.state_dict(), target.state_dict()
+    target.load_state_dict({name: state[name] for name in wanted})

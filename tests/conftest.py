@@ -1,0 +1,22 @@
+"""The environment of every test: no network, no user caches or credentials, one thread per process.
+
+Hugging Face libraries read their environment when they are imported, so it is set here, before any test imports them.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+
+# pytest-xdist workers inherit the controller's folder, which the controller removes when the session ends.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="electra-rtd-tests-")
+    atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ENDPOINT"):
+    os.environ.pop(name, None)
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,787 @@
+"""The joint model against stock transformers holding the same weights, and against one slow RTD step in Python."""
+
+import copy
+import itertools
+import shutil
+
+import pytest
+import torch
+from tiny import (
+    FAMILIES,
+    MASK,
+    OBJECTIVE,
+    PAD,
+    SPECIAL,
+    VOCABULARY,
+    randomize,
+    tiny_config,
+    tiny_electra_config,
+    tiny_packed,
+    tiny_pair,
+    tiny_text,
+)
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    ElectraModel,
+    ModernBertForMaskedLM,
+    PreTrainedModel,
+)
+
+from modeling_electra_rtd import (
+    ElectraRtdConfig,
+    ElectraRtdDiscriminator,
+    ElectraRtdForPreTraining,
+    ElectraRtdGenerator,
+)
+from modeling_electra_rtd.corruption import number_of_uniforms
+from modeling_electra_rtd.modeling_electra_rtd import document_attention_mask
+
+
+def uniforms_for(input_ids: torch.Tensor, probability: float = 0.15, seed: int = 0) -> torch.Tensor:
+    count = number_of_uniforms(input_ids.shape[1], probability)
+    return torch.rand(len(input_ids), count, generator=torch.Generator().manual_seed(seed))
+
+
+def stock_generator(model: ElectraRtdForPreTraining) -> PreTrainedModel:
+    """The stock masked-LM model with the pair's weights; a key too many or too few is an error."""
+    stock = AutoModelForMaskedLM.from_config(copy.deepcopy(model.generator.config))
+    stock.load_state_dict(model.generator.state_dict())
+    return stock.eval()
+
+
+def stock_discriminator_logits(model: ElectraRtdForPreTraining, input_ids, attention_mask=None) -> torch.Tensor:
+    """ELECTRA by its stock class; other families by their stock encoder and ELECTRA's head, written out."""
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
+    config = copy.deepcopy(model.config.discriminator_config)
+    if config.model_type == "electra":
+        stock = ElectraForPreTraining(config).eval()
+        stock.load_state_dict(state)
+        return stock(input_ids, attention_mask=attention_mask).logits
+    head = {name: state.pop(name) for name in list(state) if name.startswith("discriminator_predictions.")}
+    stock = AutoModel.from_config(config).eval()
+    prefix = stock.base_model_prefix + "."
+    stock.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
+    hidden = stock(input_ids, attention_mask=attention_mask).last_hidden_state
+    dense, last = "discriminator_predictions.dense.", "discriminator_predictions.dense_prediction."
+    hidden = functional.gelu(hidden @ head[dense + "weight"].T + head[dense + "bias"])
+    return (hidden @ head[last + "weight"].T + head[last + "bias"]).squeeze(-1)
+
+
+@torch.no_grad()
+def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, uniforms, temperature=1.0) -> dict:
+    """One RTD step, token by token, with stock models."""
+    probability, length = model.config.mask_probability, input_ids.shape[1]
+    slots = max(1, round(probability * length))
+    masked, corrupted = input_ids.clone(), input_ids.clone()
+    chosen = []
+    for row, ids in enumerate(input_ids.tolist()):
+        candidates = [i for i in range(length) if attention_mask[row, i] and ids[i] not in SPECIAL]
+        count = max(1, round(probability * len(candidates))) if candidates else 0
+        ranked = sorted(candidates, key=lambda i, row=row: -uniforms[row, i].item())[:count]
+        for slot, position in enumerate(ranked):
+            chosen.append((row, position, slot))
+            if uniforms[row, length + slot] < model.config.mask_token_probability:
+                masked[row, position] = MASK
+    log_probs = stock_generator(model)(masked, attention_mask=attention_mask).logits.log_softmax(dim=-1)
+    is_chosen, sampled_log_probs = torch.zeros(input_ids.shape, dtype=torch.bool), torch.zeros(input_ids.shape)
+    correct = is_chosen.clone()
+    losses = []
+    for row, position, slot in chosen:
+        of_token = log_probs[row, position]
+        text = input_ids[row, position]
+        losses.append(-of_token[text])
+        ends = (of_token.double() / temperature).softmax(dim=0).cumsum(dim=0)
+        sample = (ends <= uniforms[row, length + slots + slot].double()).sum()
+        corrupted[row, position] = sample
+        is_chosen[row, position] = True
+        sampled_log_probs[row, position] = of_token[sample]
+        correct[row, position] = of_token.argmax() == text
+    is_replaced = corrupted != input_ids
+    logits = stock_discriminator_logits(model, corrupted, attention_mask)
+    tokens = attention_mask.bool()
+    discriminator_loss = functional.binary_cross_entropy_with_logits(logits[tokens], is_replaced[tokens].float())
+    generator_loss = torch.stack(losses).mean() if losses else torch.zeros(())
+    return {
+        "generator_loss": generator_loss,
+        "discriminator_loss": discriminator_loss,
+        "loss": generator_loss + 50 * discriminator_loss,
+        "logits": logits,
+        "replaced_probs": logits.sigmoid(),
+        "corrupted_input_ids": corrupted,
+        "is_replaced": is_replaced,
+        "is_chosen": is_chosen,
+        "sampled_log_probs": sampled_log_probs,
+        "generator_is_correct": correct,
+        "token_mask": tokens,
+    }
+
+
+def assert_equal_outputs(output, expected: dict, tolerance: float = 1e-5) -> None:
+    assert set(output.keys()) == set(expected)
+    for name, value in expected.items():
+        if value.dtype.is_floating_point:
+            # The total is 50 times one of its terms.
+            absolute = tolerance * (50 if name == "loss" else 1)
+            torch.testing.assert_close(
+                output[name].detach(), value, atol=absolute, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            )
+        else:
+            assert torch.equal(output[name], value), name
+
+
+# Heads.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generator_logits_are_those_of_the_stock_masked_lm(family):
+    model, batch = tiny_pair(family, embedding_sharing="none"), tiny_text()
+    with torch.no_grad():
+        expected = stock_generator(model)(**batch).logits
+        torch.testing.assert_close(model.generator(**batch).logits, expected, atol=1e-6, rtol=1e-6)
+        positions = torch.tensor([[0, 5, 23], [3, 2, 1], [13, 0, 7]])
+        rows = torch.arange(3)[:, None]
+        at_positions = model.generator(**batch, positions=positions).logits
+        torch.testing.assert_close(at_positions, expected[rows, positions], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_discriminator_logits_are_those_of_the_stock_head(family):
+    model, batch = tiny_pair(family), tiny_text()
+    with torch.no_grad():
+        expected = stock_discriminator_logits(model, **batch)
+        torch.testing.assert_close(model.discriminate(**batch), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_lone_discriminator_has_the_logits_and_loss_of_the_stock_class():
+    torch.manual_seed(0)
+    stock = randomize(ElectraForPreTraining(tiny_electra_config())).eval()
+    ours = ElectraRtdDiscriminator(tiny_electra_config()).eval()
+    ours.load_state_dict(stock.state_dict())
+    batch = tiny_text()
+    labels = torch.arange(72).view(3, 24) % 3 == 0
+    with torch.no_grad():
+        expected, output = stock(**batch, labels=labels.long()), ours(**batch, labels=labels.long())
+    torch.testing.assert_close(output.logits, expected.logits, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(output.loss, expected.loss, atol=1e-6, rtol=1e-6)
+
+
+# The step.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["tied", "none"])
+def test_step_equals_the_slow_one(family, sharing):
+    model = tiny_pair(family, embedding_sharing=sharing, mask_probability=0.4, mask_token_probability=0.6)
+    batch = tiny_text()
+    uniforms = uniforms_for(batch["input_ids"], 0.4)
+    expected = slow_step(model, **batch, uniforms=uniforms)
+    # Both labels, masked and unmasked choices, and originals that were sampled back or not, all occur.
+    assert 0 < expected["is_replaced"].sum() <= expected["is_chosen"].sum() == 9 + 7 + 5
+    assert_equal_outputs(model(**batch, corruption_uniforms=uniforms), expected)
+
+
+def test_step_with_labels_sampled_back_and_correct_guesses():
+    # A generator that says what it reads, and reads the text: a sample that is the original is labelled original.
+    model = tiny_pair("electra", mask_probability=0.5, mask_token_probability=1e-6, embedding_sharing="none")
+    with torch.no_grad():
+        model.generator.generator_lm_head.bias.zero_()
+        words = torch.randn(VOCABULARY, 16, generator=torch.Generator().manual_seed(2))
+        words = 4 * words / words.norm(dim=1, keepdim=True)
+        model.generator.electra.embeddings.word_embeddings.weight.copy_(words)
+        model.generator.electra.embeddings.position_embeddings.weight.zero_()
+        model.generator.electra.embeddings.token_type_embeddings.weight.zero_()
+    batch = tiny_text()
+    uniforms = uniforms_for(batch["input_ids"], 0.5)
+    expected = slow_step(model, **batch, uniforms=uniforms, temperature=1.0)
+    assert_equal_outputs(model(**batch, corruption_uniforms=uniforms), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 3.0])
+def test_temperature_changes_what_is_sampled_and_nothing_else(temperature):
+    model, batch = tiny_pair("electra", mask_probability=0.4), tiny_text()
+    uniforms = uniforms_for(batch["input_ids"], 0.4)
+    plain = model(**batch, corruption_uniforms=uniforms)
+    expected = slow_step(model, **batch, uniforms=uniforms, temperature=temperature)
+    as_argument = model(**batch, corruption_uniforms=uniforms, sampling_temperature=torch.tensor(temperature))
+    model.config.sampling_temperature = temperature
+    as_setting = model(**batch, corruption_uniforms=uniforms)
+    for output in (as_argument, as_setting):
+        # P_g stays the probability at temperature 1.
+        assert_equal_outputs(output, expected)
+        assert torch.equal(output.generator_loss, plain.generator_loss)
+        assert torch.equal(output.is_chosen, plain.is_chosen)
+        assert not torch.equal(output.corrupted_input_ids, plain.corrupted_input_ids)
+
+
+def test_weights_of_the_two_losses():
+    model = tiny_pair("electra", generator_loss_weight=3, discriminator_loss_weight=7)
+    output = model(**tiny_text())
+    expected = 3 * output.generator_loss + 7 * output.discriminator_loss
+    torch.testing.assert_close(output.loss.detach(), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_in_two_parts_is_corrupted_alike_and_sums_to_the_whole(family):
+    model, batch = tiny_pair(family), tiny_text(4)
+    uniforms = uniforms_for(batch["input_ids"])
+    whole = model(**batch, corruption_uniforms=uniforms)
+    counts = model.count_loss_terms(**batch)
+    assert counts.tolist() == [whole.is_chosen.sum(), whole.token_mask.sum()]
+    parts = [
+        model(
+            **{name: value[rows] for name, value in batch.items()},
+            corruption_uniforms=uniforms[rows],
+            loss_normalizers=counts,
+        )
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
+    for name in ("loss", "generator_loss", "discriminator_loss"):
+        torch.testing.assert_close(parts[0][name] + parts[1][name], whole[name], atol=1e-5, rtol=1e-6)
+    for name in ("corrupted_input_ids", "is_chosen", "is_replaced", "generator_is_correct"):
+        assert torch.equal(torch.cat([part[name] for part in parts]), whole[name]), name
+
+
+def test_corruption_comes_from_the_global_generator():
+    model, batch = tiny_pair("electra"), tiny_text()
+    torch.manual_seed(4)
+    first = model(**batch)
+    second = model(**batch)
+    torch.manual_seed(4)
+    drawn = torch.rand(3, number_of_uniforms(24, 0.15))
+    assert not torch.equal(first.is_chosen, second.is_chosen)
+    assert torch.equal(model(**batch, corruption_uniforms=drawn).loss, first.loss)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_rows_without_candidates_contribute_nothing(family, all_rows):
+    model, batch = tiny_pair(family), tiny_text()
+    empty = slice(None) if all_rows else slice(1, 2)
+    batch["input_ids"][empty] = torch.where(batch["attention_mask"][empty] > 0, torch.tensor(SPECIAL[1]), PAD)
+    uniforms = uniforms_for(batch["input_ids"])
+    output = model(**batch, corruption_uniforms=uniforms)
+    assert_equal_outputs(output, slow_step(model, **batch, uniforms=uniforms))
+    assert not output.is_chosen[empty].any() and output.is_chosen.any() != all_rows
+    assert torch.equal(output.corrupted_input_ids[empty], batch["input_ids"][empty])
+    assert output.generator_loss.item() == 0 or not all_rows
+    output.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("form", ["attention_mask", "document_ids"])
+def test_a_row_of_padding_changes_nothing(family, attention, form):
+    model = tiny_pair(family)
+    model.set_attn_implementation(attention)
+    batch = tiny_text(2)
+    if form == "document_ids":
+        batch["document_ids"] = batch.pop("attention_mask")
+    uniforms = uniforms_for(torch.zeros(3, 24))
+    expected = model(**batch, corruption_uniforms=uniforms[:2])
+    padded = {name: torch.cat([value, torch.zeros_like(value[:1])]) for name, value in batch.items()}
+    output = model(**padded, corruption_uniforms=uniforms)
+    torch.testing.assert_close(output.loss, expected.loss)
+    output.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_unknown_special_tokens_are_an_error():
+    model = ElectraRtdForPreTraining(ElectraRtdConfig.from_discriminator(tiny_electra_config()))
+    with pytest.raises(ValueError, match="vocabulary of 150.*tokenizer="):
+        model(torch.ones(1, 8, dtype=torch.long))
+
+
+# Gradients.
+
+
+def touched(model: PreTrainedModel) -> set[str]:
+    """Parameters with a gradient anywhere."""
+    return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["tied", "none"])
+def test_each_loss_reaches_what_it_should(family, sharing):
+    model, batch = tiny_pair(family, embedding_sharing=sharing), tiny_text()
+    prefix = model.base_model_prefix
+    own = {name for name, _ in model.named_parameters() if not name.startswith("generator.")}
+    embeddings = {name for name in own if name.startswith(f"{prefix}.embeddings.")}
+    generators = {name for name, _ in model.named_parameters()} - own
+    assert embeddings and generators
+
+    model.config.generator_loss_weight = 0
+    model(**batch).loss.backward()
+    # A key's bias moves all scores of a query alike, so its gradient is 0 but for rounding.
+    assert own - touched(model) <= {name for name in own if name.endswith("key.bias")}
+    assert not touched(model) & generators
+
+    model.zero_grad()
+    model.config.generator_loss_weight, model.config.discriminator_loss_weight = 1, 0
+    model(**batch).loss.backward()
+    if sharing == "tied":
+        assert touched(model) & own == embeddings
+    else:
+        assert not touched(model) & own
+        assert any(".embeddings." in name for name in touched(model))
+    assert generators - touched(model) <= {name for name in generators if name.endswith("key.bias")}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["gradient_checkpointing_enable", "activation_checkpointing_enable"])
+def test_activation_checkpointing_changes_no_gradient(family, method):
+    batch = tiny_packed()
+    gradients = []
+    for checkpointing in (False, True):
+        dropout = {"hidden_dropout_prob": 0.1} if family == "electra" else {"mlp_dropout": 0.1}
+        model = tiny_pair(family, encoder=dropout).train()
+        layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+        if checkpointing:
+            getattr(model, method)()
+        assert {layer.gradient_checkpointing for layer in layers} == {checkpointing} and len(layers) >= 4
+        torch.manual_seed(9)
+        output = model(**batch)
+        output.loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()} | {"loss": output.loss.detach()})
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, atol=0, rtol=0)
+
+
+# One embedding block for two networks.
+
+
+def assert_tied(model: ElectraRtdForPreTraining) -> None:
+    ours = dict(model.encoder.embeddings.named_parameters())
+    theirs = dict(model.generator.encoder.embeddings.named_parameters())
+    expected = {"electra": 5, "modernbert": 2}[model.config.discriminator_config.model_type]
+    assert len(ours) == expected and ours.keys() == theirs.keys()
+    assert all(ours[name] is theirs[name] for name in ours)
+    words = model.get_input_embeddings().weight
+    assert model.generator.get_input_embeddings().weight is words
+    assert model.generator.get_output_embeddings().weight is words
+    # One parameter for the optimiser, under one name.
+    assert sum(p is words for p in model.parameters()) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_embeddings_stay_tied(family, tmp_path):
+    model = tiny_pair(family)
+    assert_tied(model)
+    assert_tied(model.to(torch.bfloat16))
+    assert_tied(model.to("meta"))
+    model = tiny_pair(family)
+    model.save_pretrained(tmp_path)
+    loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert_tied(loaded)
+    assert_tied(ElectraRtdForPreTraining.from_pretrained(tmp_path, dtype=torch.bfloat16))
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_separate_embeddings_stay_separate(family, tmp_path):
+    model = tiny_pair(family, embedding_sharing="none")
+    model.save_pretrained(tmp_path)
+    for pair in (model, ElectraRtdForPreTraining.from_pretrained(tmp_path)):
+        words, others = pair.get_input_embeddings().weight, pair.generator.get_input_embeddings().weight
+        assert not torch.equal(words, others)
+        assert pair.generator.get_output_embeddings().weight is others
+
+
+def test_a_generator_with_a_head_of_its_own_keeps_it(tmp_path):
+    model = tiny_pair("electra", encoder={"tie_word_embeddings": False})
+    words = model.get_input_embeddings().weight
+    assert model.generator.get_input_embeddings().weight is words
+    assert model.generator.get_output_embeddings().weight is not words
+    model.save_pretrained(tmp_path)
+    loaded = ElectraRtdForPreTraining.from_pretrained(tmp_path)
+    assert loaded.generator.get_input_embeddings().weight is loaded.get_input_embeddings().weight
+    head = loaded.generator.get_output_embeddings().weight
+    assert torch.equal(head, model.generator.get_output_embeddings().weight)
+    assert not torch.equal(head, words)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_deep_copy_is_tied_in_itself_and_apart_from_its_source(family):
+    model, batch = tiny_pair(family), tiny_text()
+    uniforms = uniforms_for(batch["input_ids"])
+    before = model(**batch, corruption_uniforms=uniforms).loss
+    other = copy.deepcopy(model)
+    assert_tied(other)
+    torch.testing.assert_close(other(**batch, corruption_uniforms=uniforms).loss, before, atol=0, rtol=0)
+    randomize(other, seed=1)
+    assert not torch.equal(other(**batch, corruption_uniforms=uniforms).loss, before)
+    assert torch.equal(model(**batch, corruption_uniforms=uniforms).loss, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["tied", "none"])
+@pytest.mark.parametrize("size", [VOCABULARY + 10, VOCABULARY - 30])
+def test_resizing_the_vocabulary(family, sharing, size, tmp_path):
+    model = tiny_pair(family, embedding_sharing=sharing)
+    kept = min(size, VOCABULARY)
+    batch = tiny_text()
+    batch["input_ids"] %= kept
+    with torch.no_grad():
+        logits = model.generator(**batch).logits[..., :kept]
+        judged = model.discriminate(**batch)
+        model.resize_token_embeddings(size, mean_resizing=False)
+        assert_tied(model) if sharing == "tied" else None
+        resized = model.generator(**batch).logits
+        assert resized.shape[-1] == size
+        torch.testing.assert_close(resized[..., :kept], logits)
+        torch.testing.assert_close(model.discriminate(**batch), judged)
+    head = model.generator.get_output_embeddings()
+    assert head.weight is model.generator.get_input_embeddings().weight
+    assert head.weight.shape[0] == head.bias.shape[0] == head.out_features == size
+    assert model.config.vocab_size == size
+    assert model.config.discriminator_config.vocab_size == model.config.generator_config.vocab_size == size
+
+    if size > VOCABULARY:
+        batch["input_ids"][0, 1:11] = torch.arange(VOCABULARY, size)
+    uniforms = uniforms_for(batch["input_ids"])
+    expected = slow_step(model, **batch, uniforms=uniforms)
+    assert_equal_outputs(model(**batch, corruption_uniforms=uniforms), expected)
+    model.save_pretrained(tmp_path)
+    loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["mismatched_keys"]
+    assert loaded.config.to_dict() == model.config.to_dict()
+    assert_equal_outputs(loaded(**batch, corruption_uniforms=uniforms), expected)
+
+
+# Packed documents.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_documents_do_not_see_each_other(family, attention):
+    model = tiny_pair(family)
+    model.set_attn_implementation(attention)
+    assert model.encoder.config._attn_implementation == attention
+    assert model.generator.encoder.config._attn_implementation == attention
+    sizes = (9, 11)
+    packed = tiny_packed(sizes)
+    with torch.no_grad():
+        hidden = model._encode(
+            model.encoder, packed["input_ids"], None, packed["document_ids"], position_ids=packed["position_ids"]
+        )
+        together = {
+            "hidden": hidden,
+            "detected": model.discriminate(**packed),
+            "words": model.generator(**packed).logits,
+        }
+        leaking = model.discriminate(
+            packed["input_ids"], (packed["document_ids"] > 0).long(), position_ids=packed["position_ids"]
+        )
+        start = 0
+        for size in sizes:
+            document = slice(start, start + size)
+            ids = packed["input_ids"][:, document]
+            alone = {
+                "hidden": model.encoder(ids).last_hidden_state,
+                "detected": model.discriminate(ids),
+                "words": model.generator(ids).logits,
+            }
+            for name, expected in alone.items():
+                torch.testing.assert_close(together[name][:, document], expected, atol=1e-5, rtol=1e-5)
+            # Were they to see each other, it would show.
+            assert (leaking[:, document] - alone["detected"]).abs().max() > 1e-2
+            start += size
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_one_document_a_row_equals_the_stock_padding_mask(family, attention):
+    model, batch = tiny_pair(family), tiny_text()
+    model.set_attn_implementation(attention)
+    tokens = batch["attention_mask"].bool()
+    with torch.no_grad():
+        expected = stock_discriminator_logits(model, **batch)
+        found = model.discriminate(batch["input_ids"], document_ids=batch["attention_mask"])
+    torch.testing.assert_close(found[tokens], expected[tokens], atol=1e-5, rtol=1e-5)
+
+
+def test_document_mask_by_hand():
+    document_ids = torch.tensor([[1, 1, 1, 2, 2, 0]])
+    config = tiny_config("modernbert", local_attention=2)
+    config._attn_implementation = "sdpa"
+    masks = document_attention_mask(document_ids, config, torch.float32)
+    full = [[1, 1, 1, 0, 0, 0]] * 3 + [[0, 0, 0, 1, 1, 0]] * 2 + [[0, 0, 0, 0, 0, 1]]
+    local = [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], *full[3:]]
+    assert masks["full_attention"].long().tolist() == [[full]]
+    assert masks["sliding_attention"].long().tolist() == [[local]]
+    config._attn_implementation = "eager"
+    for name, value in document_attention_mask(document_ids, config, torch.bfloat16).items():
+        assert value.dtype == torch.bfloat16
+        assert torch.equal(value == 0, masks[name])
+        assert (value[~masks[name]] == torch.finfo(torch.bfloat16).min).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packing_changes_no_loss(family):
+    # The same two documents in one row and in two, the same choices: to choose, `uniforms` go with the tokens.
+    model = tiny_pair(family, mask_probability=1.0)
+    sizes, packed = (9, 11), tiny_packed(length=20)
+    uniforms = uniforms_for(packed["input_ids"], 1.0)
+    together = model(**packed, corruption_uniforms=uniforms)
+    apart = []
+    ranks = (
+        uniforms[0, :20]
+        .masked_fill(torch.isin(packed["input_ids"][0], torch.tensor(SPECIAL)), -1)
+        .argsort(descending=True)
+    )
+    start = 0
+    for size in sizes:
+        document = slice(start, start + size)
+        # The slots of a document are those of the row that fell into it, in the same order.
+        slots = [slot for slot, position in enumerate(ranks.tolist()) if document.start <= position < document.stop]
+        own = torch.cat([uniforms[:, document], uniforms[:, 20:40][:, slots], uniforms[:, 40:][:, slots]], dim=1)
+        counts = model.count_loss_terms(**packed)
+        apart.append(model(packed["input_ids"][:, document], corruption_uniforms=own, loss_normalizers=counts))
+        start += size
+    assert torch.equal(torch.cat([part.corrupted_input_ids for part in apart], dim=1), together.corrupted_input_ids)
+    for name in ("generator_loss", "discriminator_loss"):
+        torch.testing.assert_close(apart[0][name] + apart[1][name], together[name], atol=1e-5, rtol=1e-5)
+
+
+# Compiled, and what it allocates.
+
+
+class LargestOutput(TorchDispatchMode):
+    """Remembers the largest tensor that any operation returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for value in torch.utils._pytree.tree_leaves(output):
+            if isinstance(value, torch.Tensor):
+                self.numel = max(self.numel, value.numel())
+        return output
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("form", ["packed", "padded"])
+def test_no_tensor_is_as_large_as_the_logits_of_all_positions(family, form):
+    model = tiny_pair(family).train()
+    batch = tiny_text(4, 24)
+    if form == "packed":
+        batch["document_ids"] = batch.pop("attention_mask")
+    with LargestOutput() as largest:
+        model(**batch).loss.backward()
+    every_position = 4 * 24 * VOCABULARY
+    # The generator's logits at the chosen ones, sampling included, are the largest: 4 slots a row.
+    assert 4 * 4 * VOCABULARY <= largest.numel < every_position
+    with LargestOutput() as largest:
+        model.generator(**batch)
+    assert largest.numel >= every_position
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("form", ["packed", "padded"])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiles_as_one_graph(family, form, backend):
+    if backend == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("inductor needs a C++ compiler on a CPU")
+    batch = tiny_packed() if form == "packed" else tiny_text()
+    uniforms = uniforms_for(batch["input_ids"])
+    model = tiny_pair(family).train()
+    expected = model(**batch, corruption_uniforms=uniforms)
+    expected.loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    output = compiled(**batch, corruption_uniforms=uniforms, sampling_temperature=torch.tensor(1.0))
+    output.loss.backward()
+    assert torch.equal(output.corrupted_input_ids, expected.corrupted_input_ids)
+    torch.testing.assert_close(output.loss, expected.loss, atol=1e-4, rtol=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-3, rtol=1e-4)
+    # Without numbers given, the corruption is drawn inside the graph.
+    assert compiled(**batch).loss.isfinite()
+
+
+# Pairs from existing checkpoints.
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Stock checkpoints as others publish them: a discriminator and a masked LM with tables of their own."""
+    torch.manual_seed(0)
+    paths = {}
+    for family in FAMILIES:
+        narrow = {"hidden_size": 16, "num_attention_heads": 2} if family == "electra" else {"num_hidden_layers": 2}
+        head = ElectraForPreTraining if family == "electra" else AutoModel.from_config
+        models = {
+            "discriminator": randomize(head(tiny_config(family)), 1),
+            "generator": randomize(AutoModelForMaskedLM.from_config(tiny_config(family, **narrow)), 2),
+        }
+        for role, model in models.items():
+            paths[family, role] = str(tmp_path / family / role)
+            model.save_pretrained(paths[family, role])
+    return paths
+
+
+@torch.no_grad()
+def outputs_of(discriminator, generator) -> list[torch.Tensor]:
+    batch = tiny_text()
+    found = discriminator.encoder if hasattr(discriminator, "discriminate") else discriminator
+    values = [found.eval()(**batch)[0], generator.eval()(**batch).logits]
+    if hasattr(discriminator, "discriminate"):
+        values.append(discriminator.eval().discriminate(**batch))
+    return values
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pair_with_different_tables_keeps_both(family, published):
+    paths = published[family, "discriminator"], published[family, "generator"]
+    stock = [AutoModel.from_pretrained(paths[0]), AutoModelForMaskedLM.from_pretrained(paths[1])]
+    pair = ElectraRtdForPreTraining.from_pair(*paths, objective=OBJECTIVE)
+    assert pair.config.embedding_sharing == "none"
+    for found, expected in zip(outputs_of(pair, pair.generator), outputs_of(*stock), strict=False):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    if family == "electra":
+        expected = ElectraForPreTraining.from_pretrained(paths[0]).eval()(**tiny_text()).logits
+        torch.testing.assert_close(pair.discriminate(**tiny_text()), expected, atol=1e-6, rtol=1e-6)
+    assert pair(**tiny_text()).loss.isfinite()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pair_tied_by_request_takes_the_discriminators_table(family, published):
+    paths = published[family, "discriminator"], published[family, "generator"]
+    pair = ElectraRtdForPreTraining.from_pair(*paths, embedding_sharing="tied", objective=OBJECTIVE)
+    assert pair.config.embedding_sharing == "tied"
+    assert_tied(pair)
+    stock = AutoModel.from_pretrained(paths[0])
+    for name, value in stock.state_dict().items():
+        assert torch.equal(pair.encoder.state_dict()[name], value), name
+    own = AutoModelForMaskedLM.from_pretrained(paths[1]).state_dict()
+    shared = {name for name in own if ".embeddings." in name or "lm_head.weight" in name or name == "decoder.weight"}
+    for name in own.keys() - shared:
+        assert torch.equal(pair.generator.state_dict()[name], own[name]), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pair_with_equal_tables_is_tied(family, published):
+    discriminator = AutoModel.from_pretrained(published[family, "discriminator"])
+    generator = ElectraRtdGenerator.from_pretrained(published[family, "generator"])
+    generator.encoder.embeddings.load_state_dict(discriminator.embeddings.state_dict())
+    expected = outputs_of(discriminator, generator)
+    pair = ElectraRtdForPreTraining.from_pair(published[family, "discriminator"], generator, objective=OBJECTIVE)
+    assert pair.config.embedding_sharing == "tied"
+    assert_tied(pair)
+    for found, value in zip(outputs_of(pair, pair.generator), expected, strict=False):
+        torch.testing.assert_close(found, value, atol=1e-6, rtol=1e-6)
+
+
+def test_a_missing_generator_is_built_narrow_for_electra(published):
+    pair = ElectraRtdForPreTraining.from_pair(published["electra", "discriminator"], objective=OBJECTIVE)
+    assert (pair.generator.config.hidden_size, pair.generator.config.num_hidden_layers) == (8, 3)
+    assert_tied(pair)
+    wide = ElectraRtdForPreTraining.from_pair(
+        published["electra", "discriminator"], generator_width=0.5, generator_depth=1 / 3, objective=OBJECTIVE
+    )
+    assert (wide.generator.config.hidden_size, wide.generator.config.num_hidden_layers) == (16, 1)
+
+
+def test_a_missing_generator_starts_from_the_first_layers_for_modernbert(published):
+    pair = ElectraRtdForPreTraining.from_pair(published["modernbert", "discriminator"], objective=OBJECTIVE)
+    assert pair.generator.config.num_hidden_layers == 2
+    assert_tied(pair)
+    source = AutoModel.from_pretrained(published["modernbert", "discriminator"]).state_dict()
+    copied = pair.generator.encoder.state_dict()
+    assert {name for name in copied if name.startswith("layers.1.")}
+    for name, value in copied.items():
+        assert torch.equal(value, source[name]), name
+
+
+def test_any_checkpoint_of_the_encoder_can_be_continued(published, tmp_path):
+    # A bare encoder has no detection head: it gets a new one, and keeps everything else.
+    encoder = ElectraModel.from_pretrained(published["electra", "discriminator"])
+    encoder.save_pretrained(tmp_path / "encoder")
+    pair = ElectraRtdForPreTraining.from_pair(str(tmp_path / "encoder"), objective=OBJECTIVE)
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(pair.encoder.state_dict()[name], value), name
+    assert pair(**tiny_text()).loss.isfinite()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["tied", "none"])
+def test_a_joint_checkpoint_brings_its_generator(family, sharing, tmp_path):
+    model = tiny_pair(family, embedding_sharing=sharing)
+    model.save_pretrained(tmp_path)
+    for source in (str(tmp_path), tmp_path):
+        pair = ElectraRtdForPreTraining.from_pair(source)
+        assert pair.config.embedding_sharing == sharing
+        # The vocabulary's special tokens come along: they are not the family's published ones.
+        assert (pair.config.mask_token_id, pair.config.special_token_ids) == (MASK, SPECIAL)
+        for found, expected in zip(outputs_of(pair, pair.generator), outputs_of(model, model.generator), strict=True):
+            assert torch.equal(found, expected)
+    changed = ElectraRtdForPreTraining.from_pair(str(tmp_path), objective={"mask_token_id": 7})
+    assert changed.config.mask_token_id == 7
+
+
+def test_pairs_that_cannot_be(published, tmp_path):
+    other = tmp_path / "other"
+    ElectraForMaskedLM(tiny_electra_config(vocab_size=160)).save_pretrained(other)
+    with pytest.raises(ValueError, match="vocab_size 160 differs from discriminator vocab_size 150"):
+        ElectraRtdForPreTraining.from_pair(published["electra", "discriminator"], str(other))
+    ElectraForMaskedLM(tiny_electra_config(embedding_size=8)).save_pretrained(other)
+    with pytest.raises(ValueError, match="equal embedding_size.*16.*8"):
+        ElectraRtdForPreTraining.from_pair(published["electra", "discriminator"], str(other), embedding_sharing="tied")
+    mixed = published["electra", "discriminator"], published["modernbert", "generator"]
+    with pytest.raises(ValueError, match="one family"):
+        ElectraRtdForPreTraining.from_pair(*mixed, embedding_sharing="tied")
+    assert ElectraRtdForPreTraining.from_pair(*mixed, objective=OBJECTIVE)(**tiny_text()).loss.isfinite()
+
+
+def test_a_plain_discriminator_is_no_pair(published):
+    path = published["electra", "discriminator"]
+    with pytest.raises(ValueError, match=r"holds no generator.*from_pair\(discriminator="):
+        ElectraRtdForPreTraining.from_pretrained(path)
+
+
+# The generator by itself.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_generator_loads_from_stock_and_from_a_pair_and_saves_as_stock(family, published, tmp_path):
+    batch = tiny_text()
+    model = tiny_pair(family)
+    model.save_pretrained(tmp_path / "pair")
+    stock = AutoModelForMaskedLM.from_pretrained(published[family, "generator"]).eval()
+    sources = {published[family, "generator"]: stock, str(tmp_path / "pair"): stock_generator(model)}
+    for number, (source, expected) in enumerate(sources.items()):
+        generator = ElectraRtdGenerator.from_pretrained(source).eval()
+        with torch.no_grad():
+            logits = expected(**batch).logits
+            assert torch.equal(generator(**batch).logits, logits)
+            generator.save_pretrained(tmp_path / str(number))
+            loaded, info = AutoModelForMaskedLM.from_pretrained(tmp_path / str(number), output_loading_info=True)
+            assert not info["missing_keys"] and not info["unexpected_keys"]
+            assert isinstance(loaded, (ElectraForMaskedLM, ModernBertForMaskedLM))
+            assert torch.equal(loaded.eval()(**batch).logits, logits)
+            assert "electra_rtd" not in (tmp_path / str(number) / "config.json").read_text(encoding="utf-8")
+
+
+def test_a_fresh_model_is_initialised_as_stock_ones_are():
+    torch.manual_seed(0)
+    config = ElectraRtdConfig.from_discriminator(tiny_electra_config(hidden_size=64), **OBJECTIVE)
+    model = ElectraRtdForPreTraining(config)
+    for name, parameter in itertools.chain(model.named_parameters()):
+        if "LayerNorm" in name:
+            assert (parameter == (1 if name.endswith("weight") else 0)).all(), name
+        elif name.endswith("bias"):
+            assert (parameter == 0).all(), name
+        elif parameter.numel() > 500:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.15), name
+    assert (model.get_input_embeddings().weight[PAD] == 0).all()

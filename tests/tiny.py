@@ -1,0 +1,106 @@
+"""Pairs, texts and a tokenizer small enough to check by hand, in both backbone families."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BertTokenizer, ElectraConfig, ModernBertConfig, PreTrainedConfig, PreTrainedModel
+
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
+
+
+FAMILIES = ("electra", "modernbert")
+VOCABULARY = 150
+PAD, UNK, CLS, SEP, MASK = range(5)
+SPECIAL = [PAD, CLS, SEP, MASK]
+OBJECTIVE = {"mask_token_id": MASK, "special_token_ids": SPECIAL}
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "##s", "dog", "<b>", "&", "<", ">", "b", ".")
+
+
+def tiny_electra_config(**overrides: Any) -> ElectraConfig:
+    values = {
+        "vocab_size": VOCABULARY,
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "pad_token_id": PAD,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    return ElectraConfig(**values | overrides)
+
+
+def tiny_modernbert_config(**overrides: Any) -> ModernBertConfig:
+    """Local layers see two tokens to each side."""
+    values = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "local_attention": 4,
+        "pad_token_id": PAD,
+        "bos_token_id": CLS,
+        "cls_token_id": CLS,
+        "eos_token_id": SEP,
+        "sep_token_id": SEP,
+    }
+    return ModernBertConfig(**values | overrides)
+
+
+def tiny_config(family: str, **overrides: Any) -> PreTrainedConfig:
+    return {"electra": tiny_electra_config, "modernbert": tiny_modernbert_config}[family](**overrides)
+
+
+@torch.no_grad()
+def randomize(model: PreTrainedModel, seed: int = 0, scale: float = 0.2) -> PreTrainedModel:
+    """Move every parameter away from its start: zero biases and unit norms would hide that they are left out."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def tiny_pair(family: str, seed: int = 0, encoder: dict[str, Any] | None = None, **objective: Any):
+    """A pair without dropout, in evaluation mode, whose outputs differ visibly between tokens."""
+    torch.manual_seed(seed)
+    config = ElectraRtdConfig.from_discriminator(tiny_config(family, **(encoder or {})), **OBJECTIVE | objective)
+    return randomize(ElectraRtdForPreTraining(config), seed).eval()
+
+
+def tiny_text(rows: int = 3, length: int = 24, seed: int = 0) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of rows that get shorter, each `[CLS] words [SEP]` and padding."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(len(SPECIAL) + 1, VOCABULARY, (rows, length), generator=generator)
+    lengths = [length - 5 * row for row in range(rows)]
+    for row, size in enumerate(lengths):
+        ids[row, 0], ids[row, size - 1], ids[row, size:] = CLS, SEP, PAD
+    return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
+
+
+def tiny_packed(sizes: tuple[int, ...] = (9, 11), length: int = 24, seed: int = 0) -> dict[str, torch.Tensor]:
+    """One row that holds several documents and padding, as packing makes it."""
+    ids = torch.full((1, length), PAD)
+    document_ids, position_ids = torch.zeros_like(ids), torch.zeros_like(ids)
+    start = 0
+    for number, size in enumerate(sizes, start=1):
+        document = slice(start, start + size)
+        ids[0, document] = tiny_text(1, size, seed + number)["input_ids"][0]
+        document_ids[0, document] = number
+        position_ids[0, document] = torch.arange(size)
+        start += size
+    return {"input_ids": ids, "document_ids": document_ids, "position_ids": position_ids}
+
+
+def tiny_tokenizer(folder: Path | None = None) -> BertTokenizer:
+    """A WordPiece tokenizer of the tiny vocabulary, written into `folder`."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    tokens += [f"w{number}" for number in range(VOCABULARY - len(tokens))]
+    tokenizer = BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=64)
+    if folder is not None:
+        tokenizer.save_pretrained(folder)
+    return tokenizer
