@@ -1,0 +1,1 @@
+"""Text becomes packed blocks of token ids: documents -> tokens -> blocks -> batches."""

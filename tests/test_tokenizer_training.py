@@ -1,0 +1,136 @@
+import pytest
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+
+from modeling_electra_rtd.data import tokenizer_training
+from modeling_electra_rtd.data.encoding import text_encoder
+from modeling_electra_rtd.data.tokenization import load_tokenizer, tokenizer_fingerprint
+from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
+
+
+SENTENCES = ["The café serves naïve walkers.", "Walking, walked, walker: who walks?", "serving cafés in the night"]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "corpus.txt").write_text("\n\n".join(SENTENCES * 5))
+    return [str(tmp_path / "corpus.txt")]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("algorithm", ["wordpiece", "bpe", "unigram"])
+def test_stock_auto_tokenizer_agrees(tmp_path, corpus, algorithm, lowercase):
+    folder = tmp_path / "deep" / "tokenizer"
+    trained = train_tokenizer(corpus, str(folder), algorithm, 320, lowercase, model_max_length=64, progress=False)
+    stock = AutoTokenizer.from_pretrained(folder)
+    assert len(stock) <= 320 and stock.model_max_length == 64
+    special = [stock.pad_token_id, stock.unk_token_id, stock.cls_token_id, stock.sep_token_id, stock.mask_token_id]
+    assert special == [0, 1, 2, 3, 4]
+    assert tokenizer_fingerprint(stock) == tokenizer_fingerprint(trained)
+    pair = stock(SENTENCES[0], SENTENCES[1], return_token_type_ids=True)
+    assert pair == trained(SENTENCES[0], SENTENCES[1], return_token_type_ids=True)
+    separator = pair["input_ids"].index(3)
+    assert pair["input_ids"][0] == 2 and pair["input_ids"][-1] == 3
+    assert pair["token_type_ids"] == [0] * (separator + 1) + [1] * (len(pair["input_ids"]) - separator - 1)
+    assert 1 not in pair["input_ids"], "a character of the corpus is unknown"
+    text = SENTENCES[0].replace("é", "e").replace("ï", "i").lower() if lowercase else SENTENCES[0]
+    assert stock.decode(stock(SENTENCES[0])["input_ids"], skip_special_tokens=True).strip() == text
+    assert stock("the [MASK]")["input_ids"][-2] == 4
+    assert [path.name for path in folder.parent.iterdir()] == ["tokenizer"]
+
+
+def test_accents_can_stay(tmp_path, corpus):
+    kept = train_tokenizer(corpus, str(tmp_path / "t"), vocab_size=200, strip_accents=False, progress=False)
+    assert kept.decode(kept("CAFÉ")["input_ids"], skip_special_tokens=True) == "café"
+
+
+@pytest.mark.parametrize("algorithm", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("vocab_size", [5, 12])
+def test_vocabulary_too_small(tmp_path, corpus, algorithm, vocab_size):
+    with pytest.raises(ValueError, match=f"vocab_size={vocab_size}: ") as error:
+        train_tokenizer(corpus, str(tmp_path / "t"), algorithm, vocab_size, progress=False)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]
+
+
+@pytest.mark.parametrize("algorithm", ["wordpiece", "bpe", "unigram"])
+def test_empty_corpus(tmp_path, algorithm):
+    (tmp_path / "blank.txt").write_text("\n \n")
+    with pytest.raises(ValueError, match="corpus: empty"):
+        train_tokenizer([str(tmp_path / "blank.txt")], str(tmp_path / "t"), algorithm, 300, progress=False)
+    assert not (tmp_path / "t").exists()
+
+
+def test_unknown_algorithm_and_boundary(tmp_path, corpus):
+    with pytest.raises(ValueError, match="algorithm='words': allowed are wordpiece, bpe, unigram"):
+        train_tokenizer(corpus, str(tmp_path / "t"), "words")
+    with pytest.raises(ValueError, match="documents='page'"):
+        train_tokenizer(corpus, str(tmp_path / "t"), documents="page")
+
+
+def test_taken_output_folder(tmp_path, corpus):
+    with pytest.raises(ValueError, match="output_dir=.* already exists"):
+        train_tokenizer(corpus, str(tmp_path), vocab_size=200, progress=False)
+    (tmp_path / "empty").mkdir()
+    train_tokenizer(corpus, str(tmp_path / "empty"), vocab_size=200, progress=False)
+    assert (tmp_path / "empty" / "tokenizer.json").exists()
+
+
+def test_interrupted_training_leaves_nothing(tmp_path, corpus, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tokenizer_training, "_train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(corpus, str(tmp_path / "t"), vocab_size=200, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]
+
+
+def test_invalid_file_refused_or_skipped(tmp_path, corpus):
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xff")
+    corpus.append(str(tmp_path / "bad.txt"))
+    with pytest.raises(ValueError, match="bad.txt: not UTF-8"):
+        train_tokenizer(corpus, str(tmp_path / "t"), vocab_size=200, progress=False)
+    assert not (tmp_path / "t").exists()
+    assert train_tokenizer(corpus, str(tmp_path / "t"), vocab_size=200, skip_invalid_files=True, progress=False)
+
+
+WORDS = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "##s"]
+
+
+@pytest.mark.parametrize("words, lowercase", [(WORDS, True), ([*WORDS, "Hello"], False)])
+def test_bare_vocabulary_file(tmp_path, words, lowercase):
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = load_tokenizer(str(tmp_path))
+    hello = words.index("hello") if lowercase else words.index("Hello")
+    assert tokenizer("Hellos [MASK]")["input_ids"] == [3, hello, 7, 5, 4]
+    assert tokenizer.mask_token_id == 5
+
+
+def test_bare_tokenizer_json_with_truncation(tmp_path):
+    backend = BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)}).backend_tokenizer
+    clean = PreTrainedTokenizerFast(tokenizer_object=backend)
+    backend.enable_truncation(4)
+    backend.enable_padding(length=9)
+    (tmp_path / "tokenizer.json").write_text(backend.to_str())
+    tokenizer = load_tokenizer(str(tmp_path))
+    special = [tokenizer.mask_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    assert special == [5, 3, 4, 0]
+    assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(clean)
+    encoder = text_encoder(tokenizer.backend_tokenizer.to_str())
+    assert encoder.encode("hellos hellos", add_special_tokens=False).ids == [6, 7, 6, 7]
+    # In a corpus "[MASK]" is text; this vocabulary has no brackets and no "mask".
+    assert encoder.encode("[MASK]", add_special_tokens=False).ids == [2, 2, 2]
+
+
+def test_unusable_tokenizers(tmp_path):
+    with pytest.raises(ValueError, match="tokenizer .*nowhere.*cannot be loaded") as error:
+        load_tokenizer(str(tmp_path / "nowhere"))
+    assert "\n" not in str(error.value)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nhello\n")
+    folder = tmp_path / "headless"
+    backend = BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)}).backend_tokenizer
+    PreTrainedTokenizerFast(
+        tokenizer_object=type(backend).from_str(backend.to_str().replace("[MASK]", "[HOLE]").replace("[SEP]", "[END]"))
+    ).save_pretrained(folder)
+    with pytest.raises(ValueError, match="has no mask_token, sep_token, which RTD needs"):
+        load_tokenizer(str(folder))
