@@ -1,0 +1,1 @@
+"""Pre-training: arguments, optimizer, telemetry, the trainer, recipes, and a run from recipe to checkpoint."""

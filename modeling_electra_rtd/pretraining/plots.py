@@ -1,0 +1,53 @@
+"""The curves of a run, drawn from its log history."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+
+matplotlib.use("Agg")  # files only: a server has no screen
+from matplotlib import pyplot  # noqa: E402
+
+
+# One panel each: title, then (metric, label) of the training log; the held-out twin is named eval_<metric>.
+_PANELS = (
+    ("Generator loss (nats)", ("generator_loss",)),
+    ("Discriminator loss (nats)", ("discriminator_loss",)),
+    ("AUC on replaced tokens", ("discriminator_auc",)),
+    ("Precision and recall on replaced tokens", ("discriminator_precision", "discriminator_recall")),
+    ("Masked-LM accuracy and replaced rate", ("mlm_accuracy", "replaced_rate")),
+    ("Gradient norm", ("grad_norm",)),
+)
+
+
+def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str) -> bool:
+    """Draw training and held-out curves over steps into a PNG.
+
+    Args:
+        log_history: `trainer.state.log_history`.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    if not any("generator_loss" in entry or "eval_generator_loss" in entry for entry in log_history):
+        return False
+    figure, axes = pyplot.subplots(2, 3, figsize=(15, 8), constrained_layout=True)
+    for axis, (name, metrics) in zip(axes.flat, _PANELS, strict=True):
+        for number, metric in enumerate(metrics):
+            label = metric.removeprefix("discriminator_").replace("_", " ")
+            color = f"C{number}"
+            for prefix, style in (("", {"alpha": 0.45, "linewidth": 1}), ("eval_", {"marker": "o", "markersize": 3})):
+                points = [(entry["step"], entry[prefix + metric]) for entry in log_history if prefix + metric in entry]
+                if points:
+                    kind = "held out" if prefix else "training"
+                    axis.plot(*zip(*points, strict=True), color=color, label=f"{label}, {kind}", **style)
+        axis.set_title(name)
+        axis.set_xlabel("optimizer step")
+        axis.grid(alpha=0.3)
+        if axis.has_data():
+            axis.legend(fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True

@@ -1,0 +1,311 @@
+"""A run: from a recipe to a native checkpoint, its curves and its record. Also the evaluation of a checkpoint."""
+
+import ctypes
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import yaml
+from torch.utils.data import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from .. import __version__
+from ..configuration_electra_rtd import ElectraRtdConfig, holds_pair, special_tokens_of
+from ..data.blocks import TOKENIZER, load_blocks, read_manifest
+from ..data.streaming import stream_blocks
+from ..data.tokenization import load_tokenizer
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from .plots import plot_curves
+from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
+from .trainer import ElectraRtdTrainer
+from .training_args import ElectraRtdTrainingArguments
+
+
+logger = logging.get_logger(__name__)
+
+RECORD = "run.json"
+CURVES = "curves.png"
+RESOLVED_RECIPE = "recipe.yaml"
+
+
+def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
+    """Run a recipe.
+
+    The output folder gets checkpoints, the final model and tokenizer at its root (a joint checkpoint that stock
+    classes load), `curves.png`, the resolved `recipe.yaml` and the record `run.json`.
+
+    Args:
+        resume: continue from the newest complete checkpoint in the output folder.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: before any work starts, for a taken output folder, nothing to resume, or data that does not fit.
+    """
+    arguments = recipe.training
+    output_dir = Path(arguments.output_dir)
+    checkpoint = _checkpoint_to_resume(output_dir) if resume else None
+    if not resume and arguments.process_index == 0 and output_dir.exists() and _is_taken(output_dir):
+        raise ValueError(f"{output_dir} already holds a run; use --resume, or another --output-dir")
+    train_blocks, held_out, tokenizer = load_data(recipe.data)
+    _check_budget(arguments, train_blocks)
+    if arguments.torch_compile and arguments.device.type == "cpu" and not _has_compiler():
+        logger.warning("torch_compile needs a C++ compiler and none was found: training goes on uncompiled")
+        arguments.torch_compile = False
+    if arguments.device.type == "cpu":
+        keep_freed_memory()
+    transformers.set_seed(arguments.seed)
+    model = build_model(recipe.model, tokenizer)
+    if held_out is None and arguments.eval_strategy != "no":
+        raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
+    trainer = ElectraRtdTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train_blocks,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+    )
+    if trainer.is_world_process_zero():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / RESOLVED_RECIPE).write_text(yaml.safe_dump(recipe.values, sort_keys=False), encoding="utf-8")
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    seconds = time.perf_counter() - started
+    metrics = trainer.evaluate() if held_out is not None else {}
+    trainer.save_model()
+    trainer.save_state()
+    record = {
+        "recipe": recipe.values,
+        "steps": trainer.state.global_step,
+        "tokens_seen": trainer.state.num_input_tokens_seen,
+        "resumed_from": None if checkpoint is None else checkpoint.name,
+        "training_seconds": round(seconds, 1),
+        "parameters": {
+            "discriminator": sum(p.numel() for n, p in model.named_parameters() if not n.startswith("generator.")),
+            "generator_not_shared": sum(p.numel() for n, p in model.named_parameters() if n.startswith("generator.")),
+        },
+        "held_out": metrics,
+        **environment(),
+    }
+    if trainer.is_world_process_zero():
+        (output_dir / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        plot_curves(trainer.state.log_history, output_dir / CURVES, title=output_dir.name)
+    return record
+
+
+def evaluate(model: str, blocks: str, split: str = "validation", max_blocks: int | None = None) -> dict[str, float]:
+    """Held-out RTD metrics of a joint checkpoint at temperature 1.
+
+    Raises:
+        ValueError: for a checkpoint without a generator, or blocks of another tokenizer.
+    """
+    if os.path.isdir(model) and not holds_pair(model):
+        raise ValueError(f"{model} holds no generator, and RTD is measured on a pair; evaluate the joint checkpoint")
+    tokenizer = load_tokenizer(model)
+    held_out = load_blocks(blocks, split, tokenizer)
+    pair = ElectraRtdForPreTraining.from_pretrained(model)
+    arguments = ElectraRtdTrainingArguments(
+        output_dir=os.path.join(os.path.dirname(os.path.abspath(blocks)), "unused"),
+        per_device_eval_batch_size=32,
+        evaluation_blocks=max_blocks,
+        bf16=_bf16_is_fast(),
+        save_strategy="no",
+    )
+    metrics = ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out).evaluate()
+    return {name.removeprefix("eval_"): value for name, value in metrics.items()}
+
+
+def load_data(data: DataRecipe) -> tuple[Dataset | IterableDataset, Dataset | None, PreTrainedTokenizerBase]:
+    """Training blocks or stream, held-out blocks if there are any, and the tokenizer they were made with.
+
+    Raises:
+        ValueError: when no source is given, or the blocks are another tokenizer's.
+    """
+    if data.blocks is None and not data.corpus and not data.dataset:
+        raise ValueError("the recipe names no data; give --blocks FOLDER (from `electra-rtd prepare`)")
+    prepared = data.blocks or data.validation_blocks
+    manifest = None if prepared is None else read_manifest(prepared)
+    if manifest is not None and data.max_length not in (None, manifest["max_length"]):
+        raise ValueError(
+            f"data.max_length is {data.max_length}, but {prepared} holds blocks of {manifest['max_length']}; prepare "
+            f"them with --max-length {data.max_length}"
+        )
+    tokenizer = load_tokenizer(data.tokenizer or os.path.join(prepared, TOKENIZER))
+    held_out = None
+    if prepared is not None and manifest["splits"]["validation"]["blocks"]:
+        held_out = load_blocks(prepared, "validation", tokenizer)
+    if data.blocks is not None:
+        return load_blocks(data.blocks, "train", tokenizer), held_out, tokenizer
+    stream = stream_blocks(
+        corpus=data.corpus,
+        dataset=data.dataset,
+        dataset_name=data.dataset_name,
+        dataset_split=data.dataset_split,
+        text_column=data.text_column,
+        documents=data.documents,
+        tokenizer=data.tokenizer,
+        max_length=data.max_length or 128,
+    )
+    return stream, held_out, tokenizer
+
+
+def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> ElectraRtdForPreTraining:
+    """The pair a recipe names: from scratch with the tokenizer's vocabulary, or continued from checkpoints.
+
+    Raises:
+        ValueError: when the tokenizer has more tokens than the model's vocabulary.
+    """
+    if recipe.discriminator_checkpoint is not None:
+        objective = dict(recipe.objective)
+        model = ElectraRtdForPreTraining.from_pair(
+            discriminator=recipe.discriminator_checkpoint,
+            generator=recipe.generator_checkpoint,
+            tokenizer=tokenizer,
+            embedding_sharing=objective.pop("embedding_sharing", None),
+            generator_width=recipe.generator_width,
+            generator_depth=recipe.generator_depth,
+            objective=objective,
+        )
+        if len(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} tokens, but {recipe.discriminator_checkpoint} has a vocabulary "
+                f"of {model.config.vocab_size}; continue with the checkpoint's own tokenizer"
+            )
+        if recipe.attn_implementation is not None:
+            model.set_attn_implementation(recipe.attn_implementation)
+        return model
+    return ElectraRtdForPreTraining(pair_config(recipe, tokenizer))
+
+
+def pair_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> ElectraRtdConfig:
+    """The configuration of a pair from scratch, with the vocabulary and special tokens of a tokenizer.
+
+    The size of the embedding table is rounded up to a multiple of 64, which matrix units prefer, unless the recipe
+    sets a `vocab_size` that is large enough.
+    """
+    discriminator = model_config(recipe.discriminator)
+    generator = None if recipe.generator is None else model_config(recipe.generator)
+    stated = {**_stated(recipe.discriminator), **_stated(recipe.generator)}.get("vocab_size")
+    if stated is not None and stated < len(tokenizer):
+        raise ValueError(f"vocab_size is {stated}, but the tokenizer has {len(tokenizer)} tokens")
+    for config in (discriminator, generator):
+        if config is None:
+            continue
+        config.vocab_size = stated or -(-len(tokenizer) // 64) * 64
+        for name in ("pad", "bos", "eos", "cls", "sep"):
+            token_id = getattr(tokenizer, f"{name}_token_id", None)
+            if hasattr(config, f"{name}_token_id"):
+                setattr(config, f"{name}_token_id", token_id)
+    objective = {**recipe.objective, **special_tokens_of(tokenizer)}
+    if generator is None:
+        config = ElectraRtdConfig.from_discriminator(
+            discriminator, recipe.generator_width, recipe.generator_depth, **objective
+        )
+    else:
+        config = ElectraRtdConfig(discriminator_config=discriminator, generator_config=generator, **objective)
+    if recipe.attn_implementation is not None:
+        config._attn_implementation = recipe.attn_implementation
+    return config
+
+
+def environment() -> dict[str, Any]:
+    """What a number was measured on: hardware, versions, commit."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        "device": device,
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": {
+            "electra-rtd": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "commit": _commit(),
+    }
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for the next step instead of returning it to the system.
+
+    Activations and logits of one CPU step are large enough that every one of them is mapped anew and faulted in page
+    by page: keeping them is worth a fifth of the speed of a small model (docs/LOG.md). The price is that memory stays
+    at its peak.
+
+    Returns:
+        Whether the C library took the settings.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
+    return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def _checkpoint_to_resume(output_dir: Path) -> Path:
+    """The newest checkpoint that was written to its end; the telemetry is the last file the trainer writes."""
+    found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    for checkpoint in found:
+        if (checkpoint / "telemetry.safetensors").is_file():
+            return checkpoint
+        logger.warning(f"{checkpoint} is incomplete and is passed over")
+    raise ValueError(f"nothing to resume: {output_dir} holds no complete checkpoint")
+
+
+def _is_taken(output_dir: Path) -> bool:
+    if output_dir.is_file():
+        raise ValueError(f"output_dir {output_dir} is a file")
+    return any(output_dir.iterdir())
+
+
+def _check_budget(arguments: ElectraRtdTrainingArguments, blocks: Any) -> None:
+    if not hasattr(blocks, "__len__"):
+        if arguments.max_steps <= 0:
+            raise ValueError("a stream has no end: set max_steps")
+        return
+    batch = arguments.train_batch_size * arguments.world_size
+    if len(blocks) < batch:
+        raise ValueError(
+            f"{len(blocks)} training blocks do not fill one batch of {batch}; lower per_device_train_batch_size or "
+            "prepare more text"
+        )
+
+
+def _stated(source: dict[str, Any] | str | None) -> dict[str, Any]:
+    # A published size in a JSON file is the default of its family, not a demand on the user's tokenizer.
+    return source if isinstance(source, dict) else {}
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
+def _bf16_is_fast() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,243 @@
+"""`ElectraRtdTrainer`: `Trainer` where RTD needs more than one averaged loss.
+
+What is added: losses normalised over the whole optimizer step (all micro-batches, all ranks), telemetry averaged over
+every step since the last log, held-out evaluation under a fixed corruption, Muon, and a temperature schedule.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import Trainer
+from transformers.trainer_utils import SchedulerType, get_last_checkpoint
+from transformers.utils import logging
+
+from ..corruption import number_of_uniforms
+from ..data.collator import BlockCollator, IndexedBlocks
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
+from .optimization import create_optimizer, sampling_temperature
+from .training_args import ElectraRtdTrainingArguments, steps_of
+
+
+logger = logging.get_logger(__name__)
+
+_TELEMETRY_FILE = "telemetry.safetensors"
+
+
+class ElectraRtdTrainer(Trainer):
+    """Pre-trains an `ElectraRtdForPreTraining` on blocks.
+
+    Args:
+        model: the pair.
+        args: `ElectraRtdTrainingArguments`.
+        train_dataset, eval_dataset: blocks (`data.blocks.load_blocks`), a stream of them, or anything that yields
+            their columns. Batches hold `input_ids` and `document_ids`; corruption happens in the model.
+        data_collator: `None` for a `BlockCollator`. One with a `corruption_seed` fixes every block's corruption.
+        processing_class: the tokenizer, saved with every checkpoint.
+    """
+
+    # compute_loss divides by the counts of the whole optimizer step.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: ElectraRtdForPreTraining,
+        args: ElectraRtdTrainingArguments,
+        data_collator: Any = None,
+        **kwargs: Any,
+    ):
+        self._pad_token_id = model.config.pad_token_id or 0
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator or BlockCollator(pad_token_id=self._pad_token_id),
+            **kwargs,
+        )
+        # Batches carry no labels, and yet the model returns a loss.
+        self.label_names = []
+        self.can_return_loss = True
+        self._train_telemetry = RtdTelemetry(self.args.device)
+        self._evaluation_telemetry = RtdTelemetry(self.args.device)
+        self._health = HealthMonitor(model.config.vocab_size)
+        self._last_log_time: float | None = None
+
+    @property
+    def _pair(self) -> ElectraRtdForPreTraining:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = create_optimizer(self.model if model is None else model, self.args)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        if self.args.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY:
+            defaults = {
+                "num_decay_steps": steps_of(self.args.decay_steps, num_training_steps),
+                "decay_type": "1-sqrt",
+            }
+            self.args.lr_scheduler_kwargs = {**defaults, **(self.args.lr_scheduler_kwargs or {})}
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None):
+        """Held-out blocks with the corruption that `evaluation_corruption_seed` gives each of them."""
+        blocks = self.eval_dataset if eval_dataset is None else eval_dataset
+        if blocks is None:
+            raise ValueError("evaluation needs an eval_dataset")
+        limit = self.args.evaluation_blocks
+        if limit is not None and limit < len(blocks):
+            # Evenly spread: neighbouring blocks come from one document.
+            blocks = torch.utils.data.Subset(IndexedBlocks(blocks), [i * len(blocks) // limit for i in range(limit)])
+        else:
+            blocks = IndexedBlocks(blocks)
+        probability = self._pair.config.mask_probability
+        collator = BlockCollator(
+            pad_token_id=self._pad_token_id,
+            corruption_seed=self.args.evaluation_corruption_seed,
+            number_of_uniforms=lambda sequence: number_of_uniforms(sequence, probability),
+        )
+        # Training drops the rows that do not fill a batch; held-out ones all count.
+        with _replaced(self, data_collator=collator), _replaced(self.args, dataloader_drop_last=False):
+            return super().get_eval_dataloader(blocks)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        # Trainer seeds all ranks alike, which would give them the same corruption and dropout. Resuming overwrites
+        # this with the state saved for each rank.
+        set_seed(self.args.seed, device_specific=True)
+        self._train_telemetry.reset()
+        self._last_log_time = time.perf_counter()
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"nothing to resume: {self.args.output_dir} holds no checkpoint")
+        if resume_from_checkpoint and self.is_world_process_zero():
+            pending = Path(resume_from_checkpoint) / _TELEMETRY_FILE
+            if pending.is_file():
+                self._train_telemetry.load(load_file(pending)["sums"])
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | None]:
+        """The micro-batches of one optimizer step, and the terms of both losses in them over all ranks, `(2,)`."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        counts = sum(self._pair.count_loss_terms(**batch) for batch in batches).to(device)
+        if self.accelerator.num_processes > 1:
+            counts = self.accelerator.reduce(counts, reduction="sum")
+        return batches, counts
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        training = model.training
+        final = self._pair.config.sampling_temperature
+        # Held-out corruption is drawn at temperature 1, so that curves of different schedules compare.
+        temperature = (
+            sampling_temperature(self.args, final, self.state.global_step, self.state.max_steps) if training else 1.0
+        )
+        output = model(
+            **inputs,
+            sampling_temperature=torch.tensor(temperature, device=self.args.device),
+            loss_normalizers=num_items_in_batch,
+        )
+        telemetry = self._train_telemetry if training else self._evaluation_telemetry
+        telemetry.add(output, num_items_in_batch)
+        # Gradients are averaged over ranks, while the loss is already divided by the counts of all of them.
+        ranks = self.accelerator.num_processes if num_items_in_batch is not None else 1
+        loss = output.loss * ranks
+        return (loss, output) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            packed = self._reduced(self._train_telemetry)
+            metrics = rtd_metrics(packed)
+            now, tokens = time.perf_counter(), counted_tokens(packed)
+            self._train_telemetry.reset()
+            self.state.num_input_tokens_seen += tokens
+            config = self._pair.config
+            logs["loss"] = (
+                config.generator_loss_weight * metrics["generator_loss"]
+                + config.discriminator_loss_weight * metrics["discriminator_loss"]
+            )
+            logs.update(metrics)
+            logs["tokens_per_second"] = tokens / max(now - self._last_log_time, 1e-9)
+            logs["tokens_seen"] = self.state.num_input_tokens_seen
+            if self.args.initial_sampling_temperature is not None:
+                logs["sampling_temperature"] = sampling_temperature(
+                    self.args, config.sampling_temperature, self.state.global_step, self.state.max_steps
+                )
+            self._last_log_time = now
+            if self.args.health_checks and self.is_world_process_zero():
+                warmed_up = self.state.global_step > self.args.get_warmup_steps(self.state.max_steps)
+                for warning in self._health.check(logs, self.state.global_step, warmed_up):
+                    logger.warning(warning)
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        started = time.perf_counter()
+        # Evaluating more or less often must not change what is trained: data loaders draw a seed when they start.
+        with torch.random.fork_rng(devices=devices):
+            metrics = super().evaluate(*args, **kwargs)
+        if self._last_log_time is not None:
+            self._last_log_time += time.perf_counter() - started
+        return metrics
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
+        self._evaluation_telemetry.reset()
+        output = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        metrics = rtd_metrics(self._reduced(self._evaluation_telemetry))
+        config = self._pair.config
+        output.metrics[f"{prefix}_loss"] = (
+            config.generator_loss_weight * metrics["generator_loss"]
+            + config.discriminator_loss_weight * metrics["discriminator_loss"]
+        )
+        output.metrics.update({f"{prefix}_{name}": value for name, value in metrics.items()})
+        return output
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        packed = self._reduced(self._train_telemetry)
+        started = time.perf_counter()
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            # What was counted since the last log, so that a resumed run logs the same averages.
+            if folder.is_dir():
+                save_file({"sums": packed.cpu()}, folder / _TELEMETRY_FILE)
+        self._last_log_time += time.perf_counter() - started
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # A tied weight is saved once, under the name of its source.
+        tied = self._pair.all_tied_weights_keys
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    def _reduced(self, telemetry: RtdTelemetry) -> Tensor:
+        packed = telemetry.packed()
+        return self.accelerator.reduce(packed, reduction="sum") if self.accelerator.num_processes > 1 else packed
+
+
+@contextlib.contextmanager
+def _replaced(target: Any, **attributes: Any) -> Iterator[None]:
+    """Give an object other attributes for a while."""
+    kept = {name: getattr(target, name) for name in attributes}
+    vars(target).update(attributes)
+    try:
+        yield
+    finally:
+        vars(target).update(kept)

@@ -1,0 +1,98 @@
+"""`ElectraRtdTrainingArguments`: `TrainingArguments` with the reference's defaults and what RTD adds."""
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType
+
+
+@dataclass
+class ElectraRtdTrainingArguments(TrainingArguments):
+    """Arguments of `ElectraRtdTrainer`. Fields of `TrainingArguments` keep their meaning; some get the reference's
+    defaults (ELECTRA paper, table 6, small: learning rate 5e-4, linear warm-up over 10,000 of 1M steps and linear
+    decay, weight decay 0.01, AdamW eps 1e-6, gradient clipping at 1.0).
+
+    Raises:
+        ValueError: for values that cannot go together, naming them.
+    """
+
+    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate of AdamW."})
+    weight_decay: float = field(
+        default=0.01, metadata={"help": "Decoupled weight decay; biases and norms are exempt."}
+    )
+    adam_epsilon: float = field(default=1e-6, metadata={"help": "AdamW epsilon (reference: 1e-6)."})
+    warmup_steps: float = field(
+        default=0.01, metadata={"help": "Warm-up in optimizer steps, or as a fraction of all steps when below 1."}
+    )
+    muon_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Train the hidden weight matrices by Muon at this peak rate, the rest by AdamW."},
+    )
+    muon_momentum: float = field(default=0.95, metadata={"help": "Nesterov momentum of Muon."})
+    decay_steps: float = field(
+        default=0.2,
+        metadata={
+            "help": "Length of the decay of lr_scheduler_type=warmup_stable_decay, in steps or as a fraction below 1."
+        },
+    )
+    initial_sampling_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Sampling temperature at the start, falling linearly to the config's: easy replacements wake the "
+            "discriminator up."
+        },
+    )
+    sampling_temperature_decay_steps: float = field(
+        default=0.7,
+        metadata={"help": "Steps over which the sampling temperature falls, or a fraction of all steps up to 1."},
+    )
+    evaluation_blocks: int | None = field(
+        default=2048, metadata={"help": "Held-out blocks used at every evaluation; None takes all of them."}
+    )
+    evaluation_corruption_seed: int = field(
+        default=0, metadata={"help": "Seed of the corruption of held-out blocks, the same at every evaluation."}
+    )
+    health_checks: bool = field(default=True, metadata={"help": "Warn in words when training is going wrong."})
+
+    # A non-finite loss is reported instead of averaged away, and no step waits for the device to ask.
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "See TrainingArguments."})
+    # Every parameter takes part in every step; looking for unused ones costs a pass over the graph.
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "See TrainingArguments."})
+    # The columns of blocks are the collator's input, not the model's.
+    remove_unused_columns: bool = field(default=False, metadata={"help": "See TrainingArguments."})
+    report_to: str | list[str] = field(default="none", metadata={"help": "See TrainingArguments."})
+
+    def __post_init__(self):
+        for name in ("learning_rate", "muon_learning_rate", "initial_sampling_temperature"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        for name in ("warmup_steps", "decay_steps", "sampling_temperature_decay_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.evaluation_blocks is not None and self.evaluation_blocks < 1:
+            raise ValueError(f"evaluation_blocks is {self.evaluation_blocks}; it must be at least 1, or null for all")
+        if not 0 <= self.muon_momentum < 1:
+            raise ValueError(f"muon_momentum is {self.muon_momentum}; it must be in [0, 1)")
+        if self.data_seed is None:
+            # The order of the blocks must not hang on a rank's own random state.
+            self.data_seed = self.seed
+        if not torch.accelerator.is_available():
+            # TrainingArguments takes bf16 on a CPU only when it is told that a CPU is meant.
+            self.use_cpu = True
+        super().__post_init__()
+        # Blocks are read in whole batches; a batch cut short at the end of an epoch would change shapes under
+        # torch.compile and weigh its rows more.
+        self.dataloader_drop_last = True
+        if self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY and self.max_steps > 0:
+            warmup, decay = (steps_of(value, self.max_steps) for value in (self.warmup_steps, self.decay_steps))
+            if warmup + decay > self.max_steps:
+                raise ValueError(
+                    f"warmup_steps {warmup} and decay_steps {decay} exceed max_steps {self.max_steps} together"
+                )
+
+
+def steps_of(value: float, total_steps: int) -> int:
+    """Steps given as a count, or as a fraction of all steps when at most 1 and not a whole number of steps."""
+    return round(value * total_steps) if value < 1 or (value == 1 and isinstance(value, float)) else int(value)

@@ -1,0 +1,138 @@
+"""FSDP2 as torch has it (`fully_shard`, gloo, two processes) against one process.
+
+accelerate ignores FSDP on a CPU, so this is where sharding meets the shared embedding block.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import FAMILIES, tiny_pair, tiny_text
+
+from modeling_electra_rtd.corruption import number_of_uniforms
+
+
+pytestmark = pytest.mark.distributed
+
+TESTS = Path(__file__).parents[1]
+PROCESSES = 2
+ROWS = 4
+
+
+def batch_of(step: int) -> dict[str, torch.Tensor]:
+    batch = tiny_text(ROWS, seed=step)
+    count = number_of_uniforms(batch["input_ids"].shape[1], 0.15)
+    uniforms = torch.rand(ROWS, count, generator=torch.Generator().manual_seed(step))
+    return {**batch, "corruption_uniforms": uniforms}
+
+
+def train(model, part: slice = slice(None), world: int = 1) -> list[float]:
+    """Three AdamW steps on the rows of `part`, whose losses are averaged over `world` processes."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-4)
+    losses = []
+    for step in range(3):
+        batch = batch_of(step)
+        uniforms = batch.pop("corruption_uniforms")
+        normalizers = model.count_loss_terms(**batch) / world
+        batch = {name: value[part] for name, value in batch.items()}
+        output = model(**batch, corruption_uniforms=uniforms[part], loss_normalizers=normalizers)
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(output.loss.item())
+    return losses
+
+
+def sharded_training(rank: int, folder: str) -> None:
+    """One process: the same rows on both ranks, then half of them on each; for both families."""
+    from torch.distributed import init_process_group
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
+    init_process_group("gloo", rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=60))
+    half = ROWS // PROCESSES
+    for family in FAMILIES:
+        for name, part, world in (
+            ("same", slice(None), 1),
+            ("halves", slice(rank * half, (rank + 1) * half), PROCESSES),
+        ):
+            model = tiny_pair(family).train()
+            layers = [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+            assert len(layers) == {"electra": 6, "modernbert": 5}[family]
+            for layer in layers:
+                fully_shard(layer)
+            fully_shard(model)
+
+            def assert_sharded_and_tied(model=model):
+                assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+                words = model.get_input_embeddings().weight
+                assert words.to_local().numel() == words.numel() // PROCESSES
+                assert model.generator.get_input_embeddings().weight is words
+                assert model.generator.get_output_embeddings().weight is words
+                assert sum(parameter is words for parameter in model.parameters()) == 1
+
+            assert_sharded_and_tied()
+            losses = train(model, part, world)
+            assert_sharded_and_tied()
+            weights = {key: parameter.detach().full_tensor() for key, parameter in model.named_parameters()}
+            weights["losses"] = torch.tensor(losses)
+            save_file(weights, f"{folder}/{family}-{name}-{rank}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fsdp")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    children = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(folder)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(PROCESSES)
+    ]
+    try:
+        outputs = [child.communicate(timeout=240)[0] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    assert all(child.returncode == 0 for child in children), "\n".join(outputs)
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sharded_training_equals_one_process(sharded, family):
+    model = tiny_pair(family).train()
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    losses = torch.tensor(train(model))
+    for name in ("same", "halves"):
+        found = [load_file(sharded / f"{family}-{name}-{rank}.safetensors") for rank in range(PROCESSES)]
+        ranks = torch.stack([weights.pop("losses") for weights in found])
+        torch.testing.assert_close(ranks.mean(dim=0), losses, atol=1e-4, rtol=1e-5)
+        for key, parameter in model.named_parameters():
+            assert torch.equal(found[0][key], found[1][key]), key
+            torch.testing.assert_close(found[0][key], parameter.detach(), atol=5e-5, rtol=0)
+    assert any((parameter - start[name]).abs().max() > 1e-2 for name, parameter in model.named_parameters())
+
+
+if __name__ == "__main__":
+    sharded_training(int(sys.argv[1]), sys.argv[2])
+    # Everything is written. gloo's threads can hang an interpreter that takes itself down in an orderly way.
+    os._exit(0)

@@ -1,0 +1,157 @@
+"""Recipes: every shipped one loads and names real things; whatever is wrong is refused by name."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from modeling_electra_rtd import ElectraRtdTrainingArguments
+from modeling_electra_rtd.pretraining.recipes import (
+    DataRecipe,
+    ModelRecipe,
+    build_recipe,
+    configuration_folder,
+    find_recipe,
+    model_config,
+    read_recipe,
+)
+
+
+SHIPPED = sorted(path.stem for path in (configuration_folder() / "pretrain").glob("*.yaml"))
+TINY = {"model_type": "electra", "vocab_size": 60, "hidden_size": 32, "num_attention_heads": 2}
+
+
+def write(folder, **sections):
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(sections))
+    return str(path)
+
+
+def minimal(**training):
+    return {
+        "data": {"blocks": "blocks"},
+        "model": {"discriminator": dict(TINY)},
+        "training": {"output_dir": "out", **training},
+    }
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_is_valid(name):
+    recipe = read_recipe(name)
+    assert recipe.training.max_steps > 0
+    assert recipe.data.blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        # Clark et al. 2020, table 6: batch, learning rate, steps, mask share, generator width.
+        ("small", (128, 5e-4, 1_000_000, 0.15, 64, 128)),
+        ("base", (256, 2e-4, 766_000, 0.15, 256, 512)),
+        ("large", (2048, 2e-4, 400_000, 0.25, 256, 512)),
+    ],
+)
+def test_the_paper_recipes_are_the_papers(name, values):
+    from modeling_electra_rtd.backbones import generator_config_for
+
+    recipe = read_recipe(name)
+    training = recipe.training
+    generator = generator_config_for(model_config(recipe.model.discriminator), recipe.model.generator_width)
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    found = (
+        batch,
+        training.learning_rate,
+        training.max_steps,
+        recipe.model.mask_probability,
+        generator.hidden_size,
+        recipe.data.max_length,
+    )
+    assert found == values
+    assert training.get_warmup_steps(training.max_steps) == 10_000
+
+
+def test_no_field_name_means_two_things():
+    fields = [{field.name for field in dataclasses.fields(owner)} for owner in (DataRecipe, ModelRecipe)]
+    fields.append({field.name for field in dataclasses.fields(ElectraRtdTrainingArguments)})
+    for i, one in enumerate(fields):
+        for other in fields[i + 1 :]:
+            assert not one & other
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "data: {blocks: b}\nmodel: {discriminator: {model_type: electra}}\n"
+        "training: {output_dir: o, learning_rate: 5e-4, max_steps: 1e3, adam_epsilon: '1e-6'}\n"
+    )
+    assert isinstance(yaml.safe_load(path.read_text())["training"]["learning_rate"], str)
+    training = read_recipe(str(path)).training
+    assert (training.learning_rate, training.max_steps, training.adam_epsilon) == (5e-4, 1000, 1e-6)
+
+
+def test_options_win_over_the_file_whatever_their_section(tmp_path):
+    path = write(tmp_path, **minimal())
+    overrides = {
+        "learning_rate": "1e-4",
+        "mask_probability": "0.3",
+        "blocks": "elsewhere",
+        "bf16": "true",
+        "muon_learning_rate": "none",
+    }
+    recipe = read_recipe(path, overrides)
+    assert recipe.training.learning_rate == 1e-4
+    assert recipe.model.mask_probability == 0.3
+    assert recipe.data.blocks == "elsewhere"
+    assert recipe.training.bf16 is True
+    assert recipe.training.muon_learning_rate is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("training", "learning_rat", 1e-3), "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        (("data", "block", "b"), "unknown key 'block'; did you mean 'blocks'"),
+        (("model", "mask_probabilty", 0.1), "did you mean 'mask_probability'"),
+        (("training", "learning_rate", "fast"), "training.learning_rate is 'fast'; it must be float"),
+        (("training", "max_steps", 2.5), "training.max_steps is 2.5; it must be int"),
+        (("training", "bf16", "maybe"), "training.bf16 is 'maybe'"),
+        (("data", "blocks", ["a"]), "data.blocks is"),
+        (("training", "learning_rate", -1.0), "learning_rate is -1.0"),
+        (("model", "discriminator", {**TINY, "hidden_sze": 3}), "unknown electra field 'hidden_sze'"),
+        (("model", "discriminator", {**TINY, "num_attention_heads": 5}), "num_attention_heads 5 does not divide"),
+        (("model", "discriminator", {**TINY, "hidden_size": -4}), "hidden_size is -4"),
+        (("model", "discriminator", {**TINY, "hidden_size": "wide"}), "hidden_size"),
+        (("model", "discriminator", {"model_type": "elektra"}), "did you mean 'electra'"),
+        (("model", "discriminator", "smal.json"), "did you mean 'small.json'"),
+        (("model", "discriminator_checkpoint", "x"), "give discriminator"),
+        (("model", "generator_checkpoint", "x"), "generator_checkpoint needs a discriminator_checkpoint"),
+        (("data", "corpus", ["x"]), "both set"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, change, said):
+    section, key, value = change
+    values = minimal()
+    values[section][key] = value
+    with pytest.raises(ValueError, match=".*") as error:
+        build_recipe(values)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_options_sections_and_recipes_are_refused(tmp_path):
+    path = write(tmp_path, **minimal())
+    with pytest.raises(ValueError, match="unknown option --learning-rat; did you mean 'learning_rate'"):
+        read_recipe(path, {"learning_rat": "1"})
+    with pytest.raises(ValueError, match="unknown section 'trainig'; did you mean 'training'"):
+        read_recipe(write(tmp_path, **minimal(), trainig={}))
+    with pytest.raises(ValueError, match="no recipe 'tinny'; did you mean 'tiny'"):
+        find_recipe("tinny")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("data: [unclosed\n")
+    with pytest.raises(ValueError, match="not YAML"):
+        read_recipe(str(broken))
+
+
+def test_a_stream_needs_a_tokenizer():
+    with pytest.raises(ValueError, match="needs a tokenizer"):
+        DataRecipe(corpus=["x"])

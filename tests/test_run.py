@@ -1,0 +1,176 @@
+"""Whole runs: every shipped recipe from blocks to checkpoint, resume, evaluation, and what is refused before work."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
+from modeling_electra_rtd.pretraining.recipes import build_recipe, configuration_folder, read_recipe
+from modeling_electra_rtd.pretraining.run import evaluate, keep_freed_memory, pretrain
+
+
+SHIPPED = sorted(path.stem for path in (configuration_folder() / "pretrain").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[str, str]:
+    return make_blocks(tmp_path_factory.mktemp("data"))
+
+
+def recipe(data, folder: Path, model: dict | None = None, **training):
+    discriminator = {
+        "model_type": "modernbert",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    values = {
+        "data": {"blocks": data[0]},
+        "model": model or {"discriminator": discriminator},
+        "training": {"output_dir": str(folder), **SMALL_RUN, **training},
+    }
+    return build_recipe(values)
+
+
+def google_like_pair(folder: Path, vocab_size: int) -> tuple[str, str]:
+    """Two stock checkpoints whose embedding tables differ."""
+    sizes = {
+        "vocab_size": vocab_size,
+        "embedding_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    torch.manual_seed(0)
+    ElectraForPreTraining(ElectraConfig(hidden_size=32, **sizes)).save_pretrained(folder / "discriminator")
+    ElectraForMaskedLM(ElectraConfig(hidden_size=16, **sizes)).save_pretrained(folder / "generator")
+    return str(folder / "discriminator"), str(folder / "generator")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_runs(name, data, tmp_path):
+    overrides = {**SMALL_RUN, "blocks": data[0], "tokenizer": data[1], "output_dir": str(tmp_path / "run")}
+    overrides["max_length"] = "32"
+    shipped = read_recipe(name)
+    if shipped.model.discriminator_checkpoint:
+        vocabulary = len(AutoTokenizer.from_pretrained(data[1]))
+        pair = google_like_pair(tmp_path / "pair", vocabulary)
+        overrides |= {"discriminator_checkpoint": pair[0], "generator_checkpoint": pair[1]}
+    else:
+        # The recipe's own architecture, with one layer and few numbers: what is tested is that every key works.
+        model_type = "modernbert" if isinstance(shipped.model.discriminator, dict) else "electra"
+        overrides["discriminator"] = json.dumps(
+            {
+                "model_type": model_type,
+                "hidden_size": 48,
+                "intermediate_size": 64,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 4 if model_type == "electra" else 3,
+            }
+        )
+    record = pretrain(read_recipe(name, overrides))
+    assert record["steps"] == 2 and record["tokens_seen"] > 0
+    assert 0 < record["held_out"]["eval_generator_loss"] < 20
+    folder = tmp_path / "run"
+    for name in ("curves.png", "run.json", "recipe.yaml", "model.safetensors", "tokenizer.json"):
+        assert (folder / name).stat().st_size > 0, name
+    _, info = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_a_run_resumes_from_its_newest_complete_checkpoint(data, tmp_path):
+    options = {"max_steps": "4", "save_strategy": "steps", "save_steps": "1", "eval_steps": "4"}
+    pretrain(recipe(data, tmp_path / "straight", **options))
+    shutil.copytree(tmp_path / "straight", tmp_path / "broken")
+    shutil.rmtree(tmp_path / "broken" / "checkpoint-4")
+    # As a process that was killed while it wrote leaves it.
+    (tmp_path / "broken" / "checkpoint-3" / "telemetry.safetensors").unlink()
+    record = pretrain(recipe(data, tmp_path / "broken", **options), resume=True)
+    assert record["resumed_from"] == "checkpoint-2"
+    straight, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "broken"))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_streaming_from_text_trains(data, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", seed=3)
+    values = {
+        "data": {"corpus": [corpus], "tokenizer": data[1], "max_length": 32, "validation_blocks": data[0]},
+        "model": recipe(data, tmp_path / "x").values["model"],
+        "training": {"output_dir": str(tmp_path / "run"), **SMALL_RUN},
+    }
+    record = pretrain(build_recipe(values))
+    assert record["steps"] == 2 and "eval_discriminator_auc" in record["held_out"]
+    values["training"]["output_dir"] = str(tmp_path / "endless")
+    values["training"]["max_steps"] = "-1"
+    with pytest.raises(ValueError, match="set max_steps"):
+        pretrain(build_recipe(values))
+
+
+def test_a_taken_folder_and_nothing_to_resume_are_refused_before_any_work(data, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="already holds a run; use --resume"):
+        pretrain(recipe(data, taken))
+    assert [path.name for path in taken.iterdir()] == ["notes.txt"]
+    with pytest.raises(ValueError, match="nothing to resume"):
+        pretrain(recipe(data, tmp_path / "absent"), resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_data_that_does_not_fit_is_refused_before_any_work(data, tmp_path):
+    other = str(tmp_path / "other")
+    train_tokenizer([write_corpus(tmp_path / "text", seed=9)], other, vocab_size=90, progress=False)
+    wrong = recipe(data, tmp_path / "run")
+    wrong.data.tokenizer = other
+    with pytest.raises(ValueError, match="tokenizer"):
+        pretrain(wrong)
+    longer = recipe(data, tmp_path / "run")
+    longer.data.max_length = 512
+    with pytest.raises(ValueError, match="prepare them with --max-length 512"):
+        pretrain(longer)
+    with pytest.raises(ValueError, match="do not fill one batch"):
+        pretrain(recipe(data, tmp_path / "run", per_device_train_batch_size=100_000))
+    nowhere = recipe(data, tmp_path / "run")
+    nowhere.data.blocks = str(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no such folder"):
+        pretrain(nowhere)
+    small = dict(recipe(data, tmp_path / "run").values["model"])
+    small["discriminator"] = {**small["discriminator"], "vocab_size": 20}
+    with pytest.raises(ValueError, match="vocab_size is 20, but the tokenizer has"):
+        pretrain(recipe(data, tmp_path / "run", model=small))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pair_of_two_vocabularies_is_refused(data, tmp_path):
+    discriminator, _ = google_like_pair(tmp_path / "one", 120)
+    _, generator = google_like_pair(tmp_path / "two", 130)
+    model = {"discriminator_checkpoint": discriminator, "generator_checkpoint": generator}
+    with pytest.raises(ValueError, match="generator vocab_size 130 differs from discriminator vocab_size 120"):
+        pretrain(recipe(data, tmp_path / "run", model=model))
+
+
+def test_evaluate_gives_what_the_run_recorded_and_refuses_a_lone_discriminator(data, tmp_path):
+    record = pretrain(recipe(data, tmp_path / "run"))
+    metrics = evaluate(str(tmp_path / "run"), data[0])
+    # The record was measured in fp32 here; evaluate uses bf16 where that is fast.
+    assert metrics["generator_loss"] == pytest.approx(record["held_out"]["eval_generator_loss"], rel=2e-2)
+    pair = ElectraRtdForPreTraining.from_pretrained(tmp_path / "run")
+    pair.generator.save_pretrained(tmp_path / "lone")
+    with pytest.raises(ValueError, match="holds no generator"):
+        evaluate(str(tmp_path / "lone"), data[0])
+
+
+def test_keeping_freed_memory_changes_no_result():
+    inputs = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    before = inputs @ inputs
+    keep_freed_memory()
+    assert torch.equal(inputs @ inputs, before)

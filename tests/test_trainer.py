@@ -1,0 +1,195 @@
+"""The trainer against oracles: accumulation, resume, evaluation, learning. Two processes: distributed/."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from blocks_for_tests import TINY_VOCABULARY, random_blocks, tiny_arguments, tiny_joint_model
+
+from modeling_electra_rtd.corruption import number_of_uniforms
+from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks
+from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
+
+
+def fixed_corruption(probability: float = 0.15) -> BlockCollator:
+    return BlockCollator(
+        corruption_seed=7, number_of_uniforms=lambda sequence: number_of_uniforms(sequence, probability)
+    )
+
+
+def train(folder, blocks, resume=None, model=None, **arguments) -> ElectraRtdTrainer:
+    model = model or tiny_joint_model(dropout=arguments.pop("dropout", 0.1))
+    collator = fixed_corruption() if arguments.pop("fixed", False) else None
+    trainer = ElectraRtdTrainer(
+        model=model,
+        args=tiny_arguments(folder, **arguments),
+        train_dataset=IndexedBlocks(blocks),
+        eval_dataset=blocks[:6],
+        data_collator=collator,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def logged(trainer: ElectraRtdTrainer) -> list[dict]:
+    timing = ("tokens_per_second",)
+    return [
+        {key: value for key, value in entry.items() if key not in timing}
+        for entry in trainer.state.log_history
+        if "generator_loss" in entry
+    ]
+
+
+def weights(trainer: ElectraRtdTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("muon", [None, 0.02])
+def test_four_micro_batches_of_eight_equal_one_batch_of_32(tmp_path, muon):
+    # Rows differ in padding and in special tokens, so a mean of means would differ.
+    blocks = random_blocks(64, filled=(6, 24))
+    shared = {"max_steps": 2, "fixed": True, "muon_learning_rate": muon, "dropout": 0.0}
+    whole = train(tmp_path / "whole", blocks, per_device_train_batch_size=32, **shared)
+    parts = train(tmp_path / "parts", blocks, per_device_train_batch_size=8, gradient_accumulation_steps=4, **shared)
+    for one, other in zip(logged(whole), logged(parts), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+        assert one["tokens_seen"] == other["tokens_seen"]
+        assert one["discriminator_auc"] == pytest.approx(other["discriminator_auc"], abs=1e-6)
+    # Muon orthogonalises in bfloat16, so fp32 rounding in a gradient shows at bfloat16's size in the update.
+    tolerance = 2e-6 if muon is None else 2e-3
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(value, weights(parts)[name], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resuming_after_step_3_equals_6_uninterrupted_steps_bit_for_bit(tmp_path, accumulation):
+    blocks = random_blocks(40)
+    shared = {
+        "max_steps": 6,
+        "gradient_accumulation_steps": accumulation,
+        "muon_learning_rate": 0.02,
+        "initial_sampling_temperature": 3.0,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "logging_steps": 2,
+    }
+    straight = train(tmp_path / "straight", blocks, **shared)
+    train(tmp_path / "broken", blocks, **shared)
+    resumed = train(tmp_path / "broken", blocks, resume=str(tmp_path / "broken" / "checkpoint-3"), **shared)
+    assert logged(straight) == logged(resumed)
+    assert resumed.state.num_input_tokens_seen == straight.state.num_input_tokens_seen > 0
+    for name, value in weights(straight).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+
+
+def test_evaluating_does_not_change_training(tmp_path):
+    blocks = random_blocks(24)
+    never = train(tmp_path / "never", blocks, max_steps=4)
+    often = train(tmp_path / "often", blocks, max_steps=4, eval_strategy="steps", eval_steps=1)
+    for name, value in weights(never).items():
+        assert torch.equal(value, weights(often)[name]), name
+
+
+def test_held_out_corruption_is_the_same_at_every_batch_size_and_every_time(tmp_path):
+    blocks = random_blocks(11)
+    model = tiny_joint_model()
+    results = []
+    for size in (2, 11):
+        arguments = tiny_arguments(tmp_path / str(size), per_device_eval_batch_size=size)
+        trainer = ElectraRtdTrainer(model=model, args=arguments, eval_dataset=blocks)
+        results += [trainer.evaluate(), trainer.evaluate()]
+    for result in results[1:]:
+        for name in ("eval_loss", "eval_generator_loss", "eval_discriminator_auc", "eval_replaced_rate"):
+            assert result[name] == pytest.approx(results[0][name], rel=1e-6)
+
+
+def test_training_draws_new_corruption_every_step(tmp_path):
+    block = random_blocks(1)
+    trainer = train(tmp_path, block * 4, max_steps=4, learning_rate=1e-12, dropout=0.0, per_device_train_batch_size=1)
+    assert len({entry["generator_loss"] for entry in logged(trainer)}) == 4
+
+
+def parity_blocks(count: int) -> list[dict]:
+    """A language with one rule: the tokens at even positions are even, those at odd positions odd."""
+    rows = random_blocks(count, filled=(32, 33))
+    for row in rows:
+        ids, positions = row["input_ids"], np.arange(32)
+        content = ids >= 5
+        ids[content] = 6 + 2 * (ids[content] % 20) + (positions[content] % 2)
+        row["document_lengths"] = [32]
+    return rows
+
+
+def test_the_generator_learns_a_language(tmp_path):
+    blocks = parity_blocks(256)
+    trainer = train(tmp_path, blocks, max_steps=80, learning_rate=5e-3, logging_steps=20, muon_learning_rate=0.02)
+    losses = [entry["generator_loss"] for entry in logged(trainer)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_discriminator_learns_to_find_what_breaks_a_rule(tmp_path):
+    model = tiny_joint_model(dropout=0.0)
+    # A generator that stays ignorant breaks the rule half of the time.
+    model.generator.requires_grad_(False)
+    model.encoder.embeddings.requires_grad_(True)
+    trainer = train(
+        tmp_path,
+        parity_blocks(256),
+        model=model,
+        max_steps=150,
+        learning_rate=5e-3,
+        logging_steps=30,
+        per_device_train_batch_size=16,
+    )
+    first, last = logged(trainer)[0], logged(trainer)[-1]
+    assert last["discriminator_auc"] > 0.85 > first["discriminator_auc"]
+    assert last["discriminator_recall"] > 0.4
+
+
+def test_every_parameter_moves(tmp_path):
+    model = tiny_joint_model()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(tmp_path, random_blocks(32), model=model, max_steps=2)
+    unmoved = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
+    # Segment 1 of the type table is in one table with segment 0, so whole parameters move.
+    assert not unmoved
+
+
+def test_the_log_averages_every_step_since_the_last(tmp_path):
+    blocks = random_blocks(40)
+    each = train(tmp_path / "each", blocks, max_steps=4, logging_steps=1)
+    both = train(tmp_path / "both", blocks, max_steps=4, logging_steps=4)
+    expected = sum(entry["discriminator_loss"] for entry in logged(each)) / 4
+    assert logged(both)[0]["discriminator_loss"] == pytest.approx(expected, rel=0.02)
+    assert logged(both)[0]["tokens_seen"] == logged(each)[-1]["tokens_seen"]
+
+
+def test_a_schedule_of_warmup_stable_decay_ends_at_zero(tmp_path):
+    trainer = train(
+        tmp_path,
+        random_blocks(40),
+        max_steps=10,
+        lr_scheduler_type="warmup_stable_decay",
+        warmup_steps=2,
+        decay_steps=0.4,
+        learning_rate=1e-3,
+    )
+    rates = [entry["learning_rate"] for entry in logged(trainer)]
+    assert rates[2:6] == pytest.approx([1e-3] * 4)
+    assert rates[6] > rates[8] > 0
+    # 1-sqrt: after 2 of 4 decay steps the rate is 1 - sqrt(1/2) of its peak.
+    assert rates[8] == pytest.approx(1e-3 * (1 - math.sqrt(0.5)), rel=1e-3)
+
+
+def test_a_checkpoint_is_complete_and_holds_the_trainer_state(tmp_path):
+    train(tmp_path, random_blocks(24), max_steps=2, save_strategy="steps", save_steps=2)
+    folder = tmp_path / "checkpoint-2"
+    assert (folder / "telemetry.safetensors").is_file()
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert state["num_input_tokens_seen"] > 0
+    assert tiny_joint_model().config.vocab_size == TINY_VOCABULARY

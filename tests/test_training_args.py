@@ -1,0 +1,41 @@
+"""Defaults of the reference, and values that are refused when the arguments are built."""
+
+import pytest
+from blocks_for_tests import tiny_arguments
+
+from modeling_electra_rtd import ElectraRtdTrainingArguments
+from modeling_electra_rtd.pretraining.training_args import steps_of
+
+
+def test_the_defaults_are_the_reference_small(tmp_path):
+    arguments = ElectraRtdTrainingArguments(output_dir=str(tmp_path))
+    assert arguments.learning_rate == 5e-4
+    assert arguments.weight_decay == 0.01
+    assert arguments.adam_epsilon == 1e-6
+    assert arguments.max_grad_norm == 1.0
+    assert arguments.get_warmup_steps(1_000_000) == 10_000
+    assert arguments.data_seed == arguments.seed
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"muon_learning_rate": -1.0}, "muon_learning_rate is -1.0"),
+        ({"initial_sampling_temperature": 0.0}, "initial_sampling_temperature is 0.0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"muon_momentum": 1.0}, "muon_momentum is 1.0"),
+        ({"evaluation_blocks": 0}, "evaluation_blocks is 0"),
+        (
+            {"lr_scheduler_type": "warmup_stable_decay", "max_steps": 10, "warmup_steps": 6, "decay_steps": 5},
+            "exceed max_steps 10",
+        ),
+    ],
+)
+def test_impossible_values_are_named(tmp_path, change, named):
+    with pytest.raises(ValueError, match=named):
+        tiny_arguments(tmp_path, **change)
+
+
+def test_fractions_and_counts_of_steps():
+    assert [steps_of(value, 200) for value in (0.25, 0, 1.0, 1, 50)] == [50, 0, 200, 1, 50]
