@@ -1,0 +1,263 @@
+"""`electra-rtd <verb>`: parse, call one function of the package, print where the output went.
+
+Flags take `--like-this` and `--like_this`. Bad input ends in one line and exit code 2; `--debug` shows the traceback.
+Everything heavy is imported by the verb that needs it, so that help and typing errors answer at once.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    argv = [_dashed(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not hasattr(arguments, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        if hasattr(arguments, "overrides"):
+            arguments.overrides = _overrides(rest)
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("electra-rtd: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.debug or not _is_user_error(error):
+            raise
+        print(f"electra-rtd {arguments.verb}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="electra-rtd", description="Pre-train any Hugging Face encoder with replaced-token detection."
+    )
+    parser.add_argument("--version", action="version", version=f"electra-rtd {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+
+    def verb(name: str, run: Callable[[argparse.Namespace], None], help_text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(
+            name, help=help_text, description=help_text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        sub.set_defaults(run=run)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return sub
+
+    sub = verb("quickstart", _quickstart, "the whole way in minutes, offline: corpus, tokenizer, pre-training, export")
+    sub.add_argument("--output-dir", default="runs/quickstart", help="a new folder for everything it makes")
+    sub.add_argument("--max-steps", type=int, default=None, help="optimizer steps; by default what fits the time")
+
+    sub = verb("tokenizer", _tokenizer, "train a fast tokenizer")
+    _add_corpus(sub, required=True)
+    sub.add_argument("--output-dir", required=True, help="a new folder for the tokenizer")
+    sub.add_argument("--algorithm", choices=("wordpiece", "bpe", "unigram"), default="wordpiece")
+    sub.add_argument("--vocab-size", type=int, default=30522)
+    sub.add_argument("--min-frequency", type=int, default=2, help="occurrences a piece needs")
+    sub.add_argument("--lowercase", action=argparse.BooleanOptionalAction, default=True)
+
+    sub = verb("prepare", _prepare, "turn text into packed blocks with a train and a validation split")
+    _add_corpus(sub, required=False)
+    sub.add_argument("--dataset", help="Hub dataset id, instead of --corpus")
+    sub.add_argument("--dataset-name", help="configuration of the Hub dataset")
+    sub.add_argument("--dataset-split", default="train", help="split of the Hub dataset")
+    sub.add_argument("--tokenizer", required=True, help="folder or Hub id of a fast tokenizer with a mask token")
+    sub.add_argument("--output-dir", required=True, help="a new folder for the blocks")
+    sub.add_argument("--max-length", type=int, default=128, help="positions of a block")
+    sub.add_argument("--validation-fraction", type=float, default=0.01, help="share of documents held out")
+    sub.add_argument("--num-proc", type=int, default=None, help="processes; by default one a core")
+    sub.add_argument("--seed", type=int, default=42, help="of the split")
+
+    sub = verb("pretrain", _pretrain, "pre-train from a recipe; any of its fields can follow as --field value")
+    sub.add_argument("recipe", help="a YAML file, or the name of a shipped recipe such as tiny")
+    sub.add_argument("--resume", action="store_true", help="continue from the newest complete checkpoint")
+    sub.set_defaults(overrides={})
+
+    sub = verb("evaluate", _evaluate, "held-out RTD metrics of a joint checkpoint")
+    sub.add_argument("model", help="joint checkpoint")
+    sub.add_argument("--data", required=True, help="folder of blocks")
+    sub.add_argument("--split", choices=("train", "validation"), default="validation")
+    sub.add_argument("--max-blocks", type=int, default=None, help="use this many, evenly spread; by default all")
+    sub.add_argument("--json", metavar="FILE", help="write the metrics here as well")
+
+    sub = verb("export", _export, "write and verify a clean release that stock transformers loads")
+    sub.add_argument("checkpoint", help="joint checkpoint")
+    sub.add_argument("--output-dir", required=True, help="a new folder for the release")
+
+    sub = verb("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
+    sub.add_argument("model", help="joint checkpoint, or a discriminator alone")
+    sub.add_argument("text", nargs="+", help="texts")
+    sub.add_argument("--html", metavar="FILE", help="write a page with a heat map of the first text")
+    sub.add_argument("--seed", type=int, default=0, help="of the corruption")
+    return parser
+
+
+def _add_corpus(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument("--corpus", nargs="+", required=required, help="files, folders or globs of text")
+    parser.add_argument(
+        "--documents",
+        choices=("blank_line", "line", "file"),
+        default="blank_line",
+        help="what separates documents in text files",
+    )
+    parser.add_argument("--text-column", default="text", help="column of jsonl, csv and parquet files")
+    parser.add_argument("--skip-invalid-files", action="store_true", help="pass over binary and non-UTF-8 files")
+
+
+def _quickstart(arguments: argparse.Namespace) -> None:
+    from .quickstart import quickstart
+
+    quickstart(arguments.output_dir, arguments.max_steps)
+
+
+def _tokenizer(arguments: argparse.Namespace) -> None:
+    from .data.tokenizer_training import train_tokenizer
+
+    tokenizer = train_tokenizer(
+        arguments.corpus,
+        arguments.output_dir,
+        algorithm=arguments.algorithm,
+        vocab_size=arguments.vocab_size,
+        min_frequency=arguments.min_frequency,
+        lowercase=arguments.lowercase,
+        documents=arguments.documents,
+        text_column=arguments.text_column,
+        skip_invalid_files=arguments.skip_invalid_files,
+    )
+    print(f"{len(tokenizer)} tokens; tokenizer in {arguments.output_dir}")
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from .data.blocks import prepare_blocks
+
+    manifest = prepare_blocks(
+        arguments.corpus,
+        arguments.tokenizer,
+        arguments.output_dir,
+        dataset=arguments.dataset,
+        dataset_name=arguments.dataset_name,
+        dataset_split=arguments.dataset_split,
+        text_column=arguments.text_column,
+        documents=arguments.documents,
+        max_length=arguments.max_length,
+        validation_fraction=arguments.validation_fraction,
+        num_proc=arguments.num_proc,
+        skip_invalid_files=arguments.skip_invalid_files,
+        seed=arguments.seed,
+    )
+    for split, counts in manifest["splits"].items():
+        print(
+            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens in {counts['blocks']:,} blocks "
+            f"({counts['fill_fraction']:.1%} filled)"
+        )
+    print(f"{manifest['bytes_per_second'] / 1e6:.1f} MB/s; blocks in {arguments.output_dir}")
+
+
+def _pretrain(arguments: argparse.Namespace) -> None:
+    from .pretraining.recipes import read_recipe
+    from .pretraining.run import CURVES, RECORD, pretrain
+
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    record = pretrain(recipe, resume=arguments.resume)
+    if recipe.training.process_index == 0:
+        folder = Path(recipe.training.output_dir)
+        _print_metrics({name.removeprefix("eval_"): value for name, value in record["held_out"].items()})
+        print(f"model in {folder}, curves in {folder / CURVES}, record in {folder / RECORD}")
+        print(f"next: electra-rtd export {folder} --output-dir {folder}-release")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from .pretraining.run import evaluate
+
+    metrics = evaluate(arguments.model, arguments.data, arguments.split, arguments.max_blocks)
+    _print_metrics(metrics)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        print(f"metrics in {arguments.json}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from .sharing.export import export
+
+    report = export(arguments.checkpoint, arguments.output_dir)
+    print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
+    print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/)")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from .sharing.inspect import inspect_text, load_for_inspection, render_html, render_terminal
+
+    model, tokenizer = load_for_inspection(arguments.model)
+    for number, text in enumerate(arguments.text):
+        tokens = inspect_text(model, tokenizer, text, arguments.seed)
+        render_terminal(tokens, Console())
+        if number == 0 and arguments.html:
+            render_html(tokens, arguments.html)
+            print(f"page in {arguments.html}")
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("held-out metric", "value")
+    for name, value in metrics.items():
+        if isinstance(value, float) and name not in ("epoch",):
+            table.add_row(name.replace("_", " "), f"{value:.4f}")
+    Console().print(table)
+
+
+def _dashed(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _overrides(rest: list[str]) -> dict[str, str]:
+    """`--field value`, `--field=value` and lone `--flag` (true) as a dict of field names."""
+    overrides: dict[str, str] = {}
+    position = 0
+    while position < len(rest):
+        name, equals, value = rest[position].partition("=")
+        if not name.startswith("--"):
+            raise ValueError(f"{name!r} stands alone; options look like --field value")
+        if not equals and position + 1 < len(rest) and not rest[position + 1].startswith("--"):
+            position += 1
+            value = rest[position]
+        elif not equals:
+            value = "true"
+        overrides[name[2:].replace("-", "_")] = value
+        position += 1
+    return overrides
+
+
+def _is_user_error(error: Exception) -> bool:
+    """Errors that say what the user can change; anything else is ours and keeps its traceback."""
+    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+
+    return isinstance(error, ValueError | OSError | StrictDataclassError | HfHubHTTPError)
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    # The strict dataclass puts the reason on its last line, below a heading.
+    return (
+        (lines[-1] if type(error).__name__.startswith("StrictDataclass") else " ".join(lines))
+        if lines
+        else repr(error)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

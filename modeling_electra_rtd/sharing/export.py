@@ -1,0 +1,113 @@
+"""The clean release of a joint checkpoint: nothing in it needs, or mentions, this package."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForMaskedLM
+
+from ..configuration_electra_rtd import holds_pair, native_config
+from ..data.new_folder import new_folder
+from ..data.tokenization import load_tokenizer
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
+
+
+_WEIGHTS = "model.safetensors"
+
+# Run in a process of its own: what loads there owes nothing to what this process has imported or patched.
+_STOCK_LOADING = """
+import json, sys
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
+folder, ids = sys.argv[1], torch.tensor(json.loads(sys.argv[2]))
+report = {}
+auto = {"root": AutoModel, "generator": AutoModelForMaskedLM}
+if sys.argv[3] == "ElectraForPreTraining":
+    auto["discriminator"] = AutoModelForPreTraining
+for name, model_class in auto.items():
+    where = {"subfolder": "generator"} if name == "generator" else {}
+    model, info = model_class.from_pretrained(folder, output_loading_info=True, **where)
+    with torch.no_grad():
+        output = model.eval()(ids)
+    value = output.last_hidden_state if name == "root" else output.logits
+    report[name] = {"missing": sorted(info["missing_keys"]), "sum": value.double().abs().sum().item()}
+for where in ({}, {"subfolder": "generator"}):
+    AutoTokenizer.from_pretrained(folder, **where)
+assert "modeling_electra_rtd" not in sys.modules
+print(json.dumps(report))
+"""
+
+
+def export(checkpoint: str, output_dir: str) -> dict[str, Any]:
+    """Write a release and verify it in a fresh process with stock classes only.
+
+    The root holds the discriminator (for ELECTRA an `ElectraForPreTraining`; for other families the encoder, with the
+    detection head beside it under `discriminator_predictions.*`) and `generator/` a masked-LM checkpoint, each with
+    the tokenizer.
+
+    Returns:
+        For `root`, `generator` and, for ELECTRA, `discriminator`: the missing keys (none) and the sum of absolute
+        outputs on a probe, equal to this model's.
+
+    Raises:
+        ValueError: for a folder that is no joint checkpoint, or an output folder that is taken.
+    """
+    if os.path.isdir(checkpoint) and not holds_pair(checkpoint):
+        raise ValueError(f"{checkpoint} is not a joint checkpoint: its config has no electra_rtd key")
+    if not os.path.isdir(checkpoint) and os.path.exists(checkpoint):
+        raise ValueError(f"{checkpoint} is not a folder")
+    tokenizer = load_tokenizer(checkpoint)
+    model = ElectraRtdForPreTraining.from_pretrained(checkpoint).eval()
+    with new_folder(output_dir) as folder:
+        root = Path(folder)
+        config = native_config(model.config.discriminator_config)
+        config.architectures = model.config.to_dict()["architectures"]
+        config.dtype = model.dtype
+        config.save_pretrained(root)
+        state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
+        save_file({name: value.contiguous() for name, value in state.items()}, root / _WEIGHTS, {"format": "pt"})
+        _save_generator(model, root / "generator")
+        for place in (root, root / "generator"):
+            tokenizer.save_pretrained(place)
+        report = _verify(model, root)
+    return report
+
+
+def _save_generator(model: ElectraRtdForPreTraining, folder: Path) -> None:
+    # Into a stock model of its own: the generator in the pair shares its embedding module with the discriminator.
+    stock = AutoModelForMaskedLM.from_config(native_config(model.config.generator_config))
+    stock.load_state_dict(model.generator.state_dict())
+    stock.tie_weights()
+    stock.save_pretrained(folder)
+
+
+def _verify(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any]:
+    vocabulary = model.config.vocab_size
+    probe = [[(7 * position) % vocabulary for position in range(16)]]
+    ids = torch.tensor(probe, device=model.device)
+    architecture = model.config.to_dict()["architectures"][0]
+    with torch.no_grad():
+        ours = {"root": model.encoder(ids).last_hidden_state, "generator": model.generator(ids).logits}
+        if architecture == "ElectraForPreTraining":
+            ours["discriminator"] = model.discriminate(ids)
+    command = [sys.executable, "-c", _STOCK_LOADING, str(root), json.dumps(probe), architecture]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"the release does not load with stock transformers:\n{done.stderr}")
+    report = json.loads(done.stdout.strip().splitlines()[-1])
+    for name, value in ours.items():
+        expected, found = value.double().abs().sum().item(), report[name]["sum"]
+        if report[name]["missing"] or abs(expected - found) > 1e-5 * max(1.0, abs(expected)):
+            raise RuntimeError(f"the release differs from the checkpoint: {name} {report[name]}, expected {expected}")
+    return report

@@ -1,0 +1,163 @@
+"""The commands as a user types them: help, both spellings of flags, and bad input in one line with exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
+
+from modeling_electra_rtd.cli import build_parser, main
+from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
+
+
+VERBS = ("quickstart", "tokenizer", "prepare", "pretrain", "evaluate", "export", "inspect")
+MODEL = (
+    '{"model_type": "electra", "hidden_size": 32, "intermediate_size": 48, '
+    '"num_hidden_layers": 1, "num_attention_heads": 2}'
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[str, str]:
+    return make_blocks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("trained") / "run")
+    assert main(["pretrain", "tiny", *small_run(data, folder)]) == 0
+    return folder
+
+
+def small_run(data, folder: str, **more: str) -> list[str]:
+    options = {**SMALL_RUN, "blocks": data[0], "output_dir": folder, "discriminator": MODEL, **more}
+    return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def fails(capsys, *argv: str) -> str:
+    """The one line of an error that a user can mend."""
+    capsys.readouterr()
+    assert main(list(argv)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("electra-rtd")]
+    assert len(lines) == 1 and "error: " in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert "--debug" in capsys.readouterr().out
+
+
+def test_the_verbs_are_these(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+
+
+def test_help_answers_without_importing_torch():
+    code = (
+        "import sys; from modeling_electra_rtd.cli import build_parser; build_parser(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_flags_take_dashes_and_underscores():
+    parser = build_parser()
+    dashes = parser.parse_args(["tokenizer", "--corpus", "a", "--output-dir", "b", "--vocab-size", "9"])
+    assert dashes.vocab_size == 9
+    # main() turns underscores into dashes before parsing: an unknown corpus is reached, not an unknown flag.
+    assert main(["tokenizer", "--corpus", "/nowhere", "--output_dir", "b", "--vocab_size", "9"]) == 2
+
+
+def test_from_text_to_release(data, trained, tmp_path, capsys):
+    metrics = tmp_path / "metrics.json"
+    assert main(["evaluate", trained, "--data", data[0], "--json", str(metrics)]) == 0
+    assert 0 <= json.loads(metrics.read_text())["discriminator_auc"] <= 1
+    release = str(tmp_path / "release")
+    assert main(["export", trained, "--output-dir", release]) == 0
+    page = tmp_path / "page.html"
+    capsys.readouterr()
+    assert main(["inspect", trained, "The river follows the <city>.", "--html", str(page)]) == 0
+    assert "P_d" in capsys.readouterr().out
+    assert main(["inspect", release, "The river follows the city."]) == 0
+    assert "<city>" not in page.read_text()
+
+
+def test_bad_corpora_are_named_and_leave_nothing(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    prepare = ["prepare", "--tokenizer", data[1], "--output-dir", str(out), "--num-proc", "1", "--corpus"]
+    assert "nowhere" in fails(capsys, *prepare, str(tmp_path / "nowhere"))
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n \n")
+    fails(capsys, *prepare, str(empty))
+    binary = tmp_path / "picture.txt"
+    binary.write_bytes(b"\x89PNG\x00\x01" * 50)
+    assert "picture.txt" in fails(capsys, *prepare, str(binary))
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("caf\xe9 ".encode("latin-1") * 50)
+    assert "latin.txt" in fails(capsys, *prepare, str(latin))
+    assert not out.exists()
+    corpus = write_corpus(tmp_path / "corpus")
+    assert main([*prepare, corpus, str(latin), str(binary), "--skip-invalid-files"]) == 0
+    assert "latin.txt" in (out / "manifest.json").read_text()
+    assert "already exists" in fails(capsys, *prepare, corpus)
+
+
+def test_a_tokenizer_without_a_mask_token_is_refused(data, tmp_path, capsys):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    plain = Tokenizer(WordLevel({"<unk>": 0, "the": 1}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>").save_pretrained(tmp_path / "plain")
+    corpus = write_corpus(tmp_path / "corpus")
+    said = fails(
+        capsys,
+        "prepare",
+        "--corpus",
+        corpus,
+        "--tokenizer",
+        str(tmp_path / "plain"),
+        "--output-dir",
+        str(tmp_path / "o"),
+    )
+    assert "mask_token" in said
+
+
+def test_bad_runs_are_refused_in_one_line(data, tmp_path, capsys):
+    folder = str(tmp_path / "run")
+    assert "did you mean 'tiny'" in fails(capsys, "pretrain", "tinny")
+    assert "did you mean 'learning_rate'" in fails(capsys, "pretrain", "tiny", "--learning-rat", "1")
+    wrong_type = fails(capsys, "pretrain", "tiny", *small_run(data, folder, learning_rate="fast"))
+    assert "learning_rate is 'fast'" in wrong_type
+    heads = MODEL.replace('"num_attention_heads": 2', '"num_attention_heads": 5')
+    impossible = fails(capsys, "pretrain", "tiny", *small_run(data, folder, discriminator=heads))
+    assert "num_attention_heads 5 does not divide hidden_size 32" in impossible
+    assert "nothing to resume" in fails(capsys, "pretrain", "tiny", "--resume", *small_run(data, folder))
+    other = str(tmp_path / "other")
+    train_tokenizer([write_corpus(tmp_path / "text", seed=5)], other, vocab_size=90, progress=False)
+    fails(capsys, "pretrain", "tiny", *small_run(data, folder, tokenizer=other))
+    assert "stands alone" in fails(capsys, "pretrain", "tiny", "extra")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_models_are_refused_in_one_line(data, trained, tmp_path, capsys):
+    assert "already holds a run" in fails(capsys, "pretrain", "tiny", *small_run(data, trained))
+    release = str(tmp_path / "release")
+    assert "not a joint checkpoint" in fails(capsys, "export", data[1], "--output-dir", release)
+    fails(capsys, "export", str(tmp_path / "nowhere"), "--output-dir", release)
+    assert not (tmp_path / "release").exists()
+    fails(capsys, "evaluate", trained, "--data", str(tmp_path / "nowhere"))
+    fails(capsys, "inspect", str(tmp_path / "nowhere"), "a text")
+    assert "has no tokens" in fails(capsys, "inspect", trained, " ")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        main(["tokenizer", "--debug", "--corpus", str(tmp_path / "no"), "--output-dir", str(tmp_path / "out")])

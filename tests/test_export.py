@@ -1,0 +1,111 @@
+"""A release is stock checkpoints and nothing else; what cannot be released leaves nothing behind."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
+
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.sharing import export as export_module
+from modeling_electra_rtd.sharing.export import export
+
+
+def saved_pair(folder, family: str = "electra", **objective) -> ElectraRtdForPreTraining:
+    model = tiny_pair(family, **objective)
+    model.save_pretrained(folder)
+    tiny_tokenizer(folder)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["tied", "none"])
+def test_a_release_is_two_stock_checkpoints(family, sharing, tmp_path):
+    model = saved_pair(tmp_path / "checkpoint", family, embedding_sharing=sharing)
+    release = tmp_path / "release"
+    report = export(str(tmp_path / "checkpoint"), str(release))
+    networks = {"root", "generator", "discriminator"} if family == "electra" else {"root", "generator"}
+    assert set(report) == networks
+    assert all(not entry["missing"] for entry in report.values())
+
+    stock_files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in release.iterdir()} == stock_files | {"generator"}
+    assert {path.name for path in (release / "generator").iterdir()} == stock_files
+    batch = tiny_text()
+    with torch.no_grad():
+        encoder, info = AutoModel.from_pretrained(release, output_loading_info=True)
+        assert not info["missing_keys"]
+        expected = model.encoder(**batch).last_hidden_state
+        torch.testing.assert_close(encoder.eval()(**batch).last_hidden_state, expected, atol=1e-6, rtol=1e-6)
+        assert report["root"]["sum"] > 0
+
+        generator, info = AutoModelForMaskedLM.from_pretrained(
+            release, subfolder="generator", output_loading_info=True
+        )
+        assert not info["missing_keys"] and not info["unexpected_keys"]
+        expected = model.generator(**batch).logits
+        torch.testing.assert_close(generator.eval()(**batch).logits, expected, atol=1e-6, rtol=1e-6)
+
+        if family == "electra":
+            discriminator, info = ElectraForPreTraining.from_pretrained(release, output_loading_info=True)
+            assert not info["missing_keys"] and not info["unexpected_keys"]
+            expected = model.discriminate(**batch)
+            torch.testing.assert_close(discriminator.eval()(**batch).logits, expected, atol=1e-6, rtol=1e-6)
+    for where in ({}, {"subfolder": "generator"}):
+        tokenizer = AutoTokenizer.from_pretrained(release, **where)
+        assert tokenizer("the cats sat")["input_ids"] == tiny_tokenizer()("the cats sat")["input_ids"]
+
+    assert not [key for key in load_file(release / "model.safetensors") if key.startswith("generator")]
+    for path in release.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes().lower()
+            assert b"electra_rtd" not in content and b"electra-rtd" not in content, path.name
+            assert str(tmp_path).encode() not in content, path.name
+    config = json.loads((release / "config.json").read_text(encoding="utf-8"))
+    expected = {"electra": "ElectraForPreTraining", "modernbert": "ModernBertModel"}[family]
+    assert (config["model_type"], config["architectures"]) == (family, [expected])
+    expected = {"electra": "ElectraForMaskedLM", "modernbert": "ModernBertForMaskedLM"}[family]
+    config = json.loads((release / "generator" / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == [expected]
+    # Nothing but the two folders that were asked for, hidden ones included.
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "release"}
+
+
+def test_what_is_no_joint_checkpoint_is_refused(tmp_path):
+    ElectraForPreTraining(tiny_pair("electra").config.discriminator_config).save_pretrained(tmp_path / "plain")
+    tiny_tokenizer(tmp_path / "plain")
+    with pytest.raises(ValueError, match="not a joint checkpoint"):
+        export(str(tmp_path / "plain"), str(tmp_path / "release"))
+    (tmp_path / "file").write_text("text", encoding="utf-8")
+    with pytest.raises(ValueError, match="not a folder"):
+        export(str(tmp_path / "file"), str(tmp_path / "release"))
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "file"}
+
+
+def test_a_taken_folder_is_refused_and_stays_as_it_is(tmp_path):
+    saved_pair(tmp_path / "checkpoint")
+    taken = tmp_path / "release"
+    taken.mkdir()
+    (taken / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match="already exists"):
+        export(str(tmp_path / "checkpoint"), str(taken))
+    assert [path.name for path in taken.iterdir()] == ["mine.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "release"}
+
+
+def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
+    saved_pair(tmp_path / "checkpoint")
+    save = export_module._save_generator
+
+    def save_another(model, folder):
+        with torch.no_grad():
+            model.generator.generator_lm_head.bias += 0.1
+            save(model, folder)
+            model.generator.generator_lm_head.bias -= 0.1
+
+    monkeypatch.setattr(export_module, "_save_generator", save_another)
+    with pytest.raises(RuntimeError, match="differs from the checkpoint: generator"):
+        export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
