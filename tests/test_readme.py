@@ -1,0 +1,100 @@
+"""The README's commands and code, executed in its order on a small corpus."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from corpus_for_tests import SMALL_RUN, write_corpus
+from test_run import google_like_pair
+from transformers import AutoTokenizer
+
+from modeling_electra_rtd.cli import main
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SMALL_MODEL = {
+    "model_type": "modernbert",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+}
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in code_blocks("bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("electra-rtd ")]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder in which the README's own-text commands have been run, in order."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_corpus(folder / "my_corpus", documents=300)
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        for _, verb, *rest in commands():
+            if verb == "--help":
+                continue
+            if verb == "tokenizer":
+                rest[rest.index("--vocab-size") + 1] = "150"
+            if verb == "pretrain":
+                options = {**SMALL_RUN, "discriminator": json.dumps(SMALL_MODEL)}
+                if rest[0] == "small_from_google":
+                    pair = google_like_pair(folder / "google", len(AutoTokenizer.from_pretrained("runs/tokenizer")))
+                    options.pop("discriminator")
+                    options |= {"discriminator_checkpoint": pair[0], "generator_checkpoint": pair[1]}
+                    options["tokenizer"] = "runs/tokenizer"
+                rest += [part for name, value in options.items() for part in (f"--{name}", value)]
+            # No Hub in a test: the tokenizer stands in for google/electra-small-discriminator's.
+            rest = ["runs/tokenizer" if part.startswith("google/") else part for part in rest]
+            assert main([verb, *rest]) == 0, (verb, rest)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def run_python(code: str, folder: Path, **environment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_leave_what_the_readme_says(workplace):
+    for name in ("runs/tiny/curves.png", "runs/tiny/run.json", "runs/tiny/recipe.yaml", "runs/continued/run.json"):
+        assert (workplace / name).is_file(), name
+
+
+def test_the_loading_example_needs_only_transformers(workplace):
+    (loading,) = [block for block in code_blocks("python") if "AutoModelForSequenceClassification" in block]
+    run_python(loading + "\nimport sys; assert 'modeling_electra_rtd' not in sys.modules", workplace)
+
+
+def test_the_python_example_trains(workplace):
+    (training,) = [block for block in code_blocks("python") if "ElectraRtdTrainer(" in block]
+    assert "max_steps=1000, bf16=True" in training
+    small = training.replace("max_steps=1000, bf16=True", "max_steps=2, per_device_train_batch_size=4")
+    run_python(small.replace("num_hidden_layers=6", "num_hidden_layers=1"), workplace)
+
+
+def test_the_launcher_command_names_what_exists():
+    (launch,) = [line for block in code_blocks("bash") for line in block.splitlines() if "accelerate launch" in line]
+    root = Path(__file__).parents[1]
+    words = shlex.split(launch)
+    assert (root / words[words.index("--config_file") + 1]).is_file()
+    assert (root / "scripts" / "pretrain.py").is_file()
+    done = subprocess.run(
+        [sys.executable, str(root / "scripts" / "pretrain.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert "recipe" in done.stdout

@@ -1,0 +1,261 @@
+"""The repository keeps its own promises: one direction of imports, no leaks, a README and pins that are true."""
+
+import ast
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "modeling_electra_rtd"
+
+# Data flows one way: a module imports only modules that stand before it here.
+FLOW = [
+    "backbones",
+    "configuration_electra_rtd",
+    "corruption",
+    "modeling_electra_rtd",
+    "data.new_folder",
+    "data.workers",
+    "data.shares",
+    "data.documents",
+    "data.encoding",
+    "data.tokenization",
+    "data.tokenizer_training",
+    "data.packing",
+    "data.block_writing",
+    "data.blocks",
+    "data.collator",
+    "data.streaming",
+    "data.python_prose",
+    "pretraining.training_args",
+    "pretraining.optimization",
+    "pretraining.health",
+    "pretraining.trainer",
+    "pretraining.plots",
+    "pretraining.recipes",
+    "pretraining.run",
+    "sharing.export",
+    "sharing.inspect",
+    "quickstart",
+    "cli",
+]
+
+# These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
+REMOTE_CODE = ["backbones", "configuration_electra_rtd", "corruption", "modeling_electra_rtd"]
+REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
+
+
+def module_path(module: str) -> Path:
+    return ROOT / PACKAGE / (module.replace(".", "/") + ".py")
+
+
+def imports_of(module: str) -> Iterator[tuple[int, str, str]]:
+    """(level, dotted module, imported name) of every import, those inside functions included."""
+    for node in ast.walk(ast.parse(module_path(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, node.module or "", alias.name) for alias in node.names)
+
+
+def imported_modules(module: str) -> Iterator[str]:
+    """Modules of the package that `module` imports, named as in FLOW."""
+    for level, target, name in imports_of(module):
+        if level:
+            parents = module.split(".")[:-level]
+            assert level <= module.count(".") + 1, f"{module} imports from outside the package"
+            target = ".".join([*parents, *filter(None, [target])])
+        elif target.split(".")[0] == PACKAGE:
+            target = target.partition(".")[2]
+        else:
+            continue
+        submodule = ".".join(filter(None, [target, name]))
+        if name and module_path(submodule).is_file():
+            yield submodule
+        elif target:
+            yield target
+        else:
+            # `from . import __version__` asks the package itself, which imports nothing.
+            assert name == "__version__", f"{module} imports {name!r} from the package instead of from its module"
+
+
+def repository_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
+    )
+    if listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    else:
+        # A copy without its history.
+        skipped = {
+            ".git",
+            ".venv",
+            "runs",
+            "build",
+            "dist",
+            "__pycache__",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".hypothesis",
+        }
+        paths = []
+        for folder, children, names in os.walk(ROOT):
+            children[:] = [child for child in children if child not in skipped and not child.endswith(".egg-info")]
+            paths += [Path(folder, name) for name in names]
+    return [path for path in paths if path.is_file()]
+
+
+def code_of(markdown: str) -> tuple[list[str], list[str]]:
+    """Fenced blocks and inline code of a Markdown text."""
+    fence = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    return fence.findall(markdown), re.findall(r"`([^`\n]+)`", fence.sub("", markdown))
+
+
+def tree_names(block: str) -> Iterator[str]:
+    """Paths that a drawn folder tree names; what follows two spaces after the names is a remark."""
+    above: list[tuple[int, str]] = []
+    for line in block.splitlines():
+        drawn = re.match(r"[\s\u2500-\u257f|`]*", line).end()
+        names = re.split(r"[,\s]+", re.split(r"\s{2,}|\s#", line[drawn:])[0].strip())
+        if not re.fullmatch(r"\.?[\w*{}-][\w.,*{}/-]*", names[0]) or not re.search(r"[./]|^[A-Z]\w+$", names[0]):
+            continue
+        while above and above[-1][0] >= drawn:
+            above.pop()
+        if not drawn and names[0].rstrip("/") != PACKAGE and re.search(r"^[\u251c\u2514]", block, re.MULTILINE):
+            # The name that a checkout happens to have, above a tree of drawn lines.
+            continue
+        prefix = above[-1][1] if above else ""
+        yield from (prefix + name for name in names if name)
+        if names[0].endswith("/"):
+            above.append((drawn, prefix + names[0]))
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    path = ROOT / "README.md"
+    assert path.is_file(), "README.md is missing"
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_module_has_its_place_in_the_flow():
+    modules = {
+        path.relative_to(ROOT / PACKAGE).with_suffix("").as_posix().replace("/", ".")
+        for path in (ROOT / PACKAGE).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert modules == set(FLOW)
+
+
+@pytest.mark.parametrize("module", FLOW)
+def test_imports_point_upstream(module):
+    later = set(imported_modules(module)) - set(FLOW[: FLOW.index(module)])
+    assert not later, f"{module} imports {sorted(later)}, which do not stand before it in FLOW"
+
+
+@pytest.mark.parametrize("module", REMOTE_CODE)
+def test_model_files_can_travel_as_remote_code(module):
+    for level, target, name in imports_of(module):
+        if level:
+            assert level == 1 and target in REMOTE_CODE, f"{module}: write `from .sibling import {name}`"
+        else:
+            package = target.split(".")[0]
+            assert package in REMOTE_CODE_REQUIRES | sys.stdlib_module_names, f"{module} imports {package}"
+
+
+def test_no_machine_paths_or_credentials():
+    # Written in parts, so that this file passes its own test.
+    leak = re.compile(r"(?<![\w.])/(?:wo" + r"rk|ro" + r"ot)/|\bhf_" + r"[A-Za-z0-9]{20,}")
+    found = []
+    for path in repository_files():
+        match = leak.search(path.read_bytes().decode("utf-8", errors="ignore"))
+        if match:
+            found.append(f"{path.relative_to(ROOT)}: {match[0]}")
+    assert not found
+
+
+def test_readme_tree_exists(readme):
+    trees = [block for block in code_of(readme)[0] if re.search(rf"^\W*{PACKAGE}/", block, re.MULTILINE)]
+    assert trees, f"README.md draws no tree with {PACKAGE}/"
+    names = [name for block in trees for name in tree_names(block)]
+    assert len(names) > 5
+    alternatives = {name: re.sub(r"\{[^}]*\}", "*", name) for name in names}
+    missing = [name for name, pattern in alternatives.items() if not list(ROOT.glob(pattern.rstrip("/")))]
+    assert not missing
+
+
+def test_readme_make_targets_exist(readme):
+    blocks, spans = code_of(readme)
+    named = {
+        target
+        for code in [*blocks, *spans]
+        for target in re.findall(r"(?:^|[;&|$])[ \t]*make[ \t]+(?:\w+=\S+[ \t]+)*([a-z][\w-]*)", code, re.MULTILINE)
+    }
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert named, "README.md names no make target"
+    assert named <= targets
+
+
+def test_wheel_carries_every_configuration_folder():
+    setup = configparser.ConfigParser(delimiters=("=",))
+    setup.read(ROOT / "setup.cfg")
+    carried = dict(setup["options.data_files"])
+    for path in (ROOT / "configuration").rglob("*"):
+        if path.is_file():
+            folder = path.parent.relative_to(ROOT).as_posix()
+            patterns = carried.get(f"share/electra-rtd/{folder}", "").split()
+            assert any(path in ROOT.glob(pattern) for pattern in patterns), (
+                f"setup.cfg leaves out {folder}/{path.name}"
+            )
+
+
+def test_pins_cover_what_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = sum(project["optional-dependencies"].values(), project["dependencies"])
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower() for requirement in declared}
+    assert names <= set(pins)
+    assert not [name for name in pins if name.startswith("nvidia")]
+    assert not [version for version in pins.values() if "+" in version]
+    # One formatter version everywhere, else `make quality` and the commit hook disagree.
+    assert project["optional-dependencies"]["quality"] == [f"ruff=={pins['ruff']}"]
+    assert f"rev: v{pins['ruff']}\n" in (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["single_gpu", "multi_gpu", "fsdp2"])
+def test_accelerate_configurations_are_understood(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    # Refuses unknown keys at the top; those of FSDP are options of the launcher.
+    configuration = load_config_from_file(str(ROOT / "configuration" / "accelerate" / f"{name}.yaml"))
+    options = {action.dest for action in launch_command_parser()._actions}
+    assert set(configuration.fsdp_config) <= options
+    assert bool(configuration.fsdp_config) == (name == "fsdp2")
+
+
+@pytest.mark.parametrize(
+    # Parameters of the discriminator with its head: the published sizes are 14M, 110M and 335M.
+    ("name", "parameters"),
+    [("small", 13_549_057), ("base", 109_483_009), ("large", 335_142_913)],
+)
+def test_model_configurations_are_the_published_sizes(name, parameters):
+    import torch
+    from transformers import ElectraConfig, ElectraForPreTraining
+
+    values = json.loads((ROOT / "configuration" / "models" / f"{name}.json").read_text(encoding="utf-8"))
+    assert set(values) <= set(ElectraConfig().to_dict())
+    assert values.pop("model_type") == "electra"
+    with torch.device("meta"):
+        model = ElectraForPreTraining(ElectraConfig(**values))
+    assert model.num_parameters() == parameters
