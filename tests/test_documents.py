@@ -10,6 +10,7 @@ import tempfile
 import pyarrow
 import pyarrow.parquet
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +72,6 @@ def test_compressed(tmp_path, name, suffix, opened):
 
 
 def test_zstandard(tmp_path):
-    zstandard = pytest.importorskip("zstandard")
     half = len(TEXT) // 2
     frames = [zstandard.compress(part.encode()) for part in (TEXT[:half], TEXT[half:])]
     (tmp_path / "a.txt.zst").write_bytes(b"".join(frames))

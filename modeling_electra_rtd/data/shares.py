@@ -84,7 +84,7 @@ def find_files(corpus: Iterable[str], text_column: str = "text") -> list[str]:
         raise ValueError("corpus: empty list, give at least one file, folder or glob")
     for path in paths.values():
         if path.lower().endswith(".zst") and importlib.util.find_spec("zstandard") is None:
-            raise ValueError(f"{path}: reading .zst needs the package zstandard (pip install zstandard)")
+            raise ValueError(f"{path}: reading .zst needs the package zstandard (pip install 'electra-rtd[zstd]')")
     return list(paths.values())
 
 
