@@ -31,7 +31,14 @@ def trained(data, tmp_path_factory) -> str:
 
 
 def small_run(data, folder: str, **more: str) -> list[str]:
-    options = {**SMALL_RUN, "blocks": data[0], "output_dir": folder, "discriminator": MODEL, **more}
+    options = {
+        **SMALL_RUN,
+        "max_length": "32",
+        "blocks": data[0],
+        "output_dir": folder,
+        "discriminator": MODEL,
+        **more,
+    }
     return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
 
 
