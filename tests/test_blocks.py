@@ -111,7 +111,7 @@ def test_blocks_and_manifest(tmp_path, corpus, tokenizer):
         "pad_token_id": 0,
         "special_token_ids": [0, 1, 2, 3, 4],
     }
-    assert sorted(os.listdir(out)) == ["manifest.json", "train", "validation"] and not hidden(tmp_path)
+    assert sorted(os.listdir(out)) == ["manifest.json", "tokenizer", "train", "validation"] and not hidden(tmp_path)
     assert stat.S_IMODE(out.stat().st_mode) == stat.S_IMODE((tmp_path / "corpus").stat().st_mode)
 
 

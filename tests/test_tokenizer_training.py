@@ -123,7 +123,7 @@ def test_bare_tokenizer_json_with_truncation(tmp_path):
 
 
 def test_unusable_tokenizers(tmp_path):
-    with pytest.raises(ValueError, match="tokenizer .*nowhere.*cannot be loaded") as error:
+    with pytest.raises(ValueError, match="nowhere': no such folder") as error:
         load_tokenizer(str(tmp_path / "nowhere"))
     assert "\n" not in str(error.value)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nhello\n")

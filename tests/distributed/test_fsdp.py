@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import FAMILIES, tiny_pair, tiny_text
 
+from modeling_electra_rtd.backbones import backbone_of
 from modeling_electra_rtd.corruption import number_of_uniforms
 
 
@@ -63,8 +64,10 @@ def sharded_training(rank: int, folder: str) -> None:
             ("halves", slice(rank * half, (rank + 1) * half), PROCESSES),
         ):
             model = tiny_pair(family).train()
-            layers = [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
-            assert len(layers) == {"electra": 6, "modernbert": 5}[family]
+            config = model.config
+            layer_class = backbone_of(config.discriminator_config).layer_class
+            layers = [module for module in model.modules() if type(module).__name__ == layer_class]
+            assert len(layers) == config.num_hidden_layers + config.generator_config.num_hidden_layers
             for layer in layers:
                 fully_shard(layer)
             fully_shard(model)
