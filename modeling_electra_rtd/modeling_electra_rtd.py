@@ -7,6 +7,7 @@ generator, with the keys of a stock masked-LM model, stands beside it under `gen
 Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positions (see `corruption`).
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -337,8 +338,8 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
     @classmethod
     def from_pair(
         cls,
-        discriminator: str | PreTrainedModel,
-        generator: str | PreTrainedModel | None = None,
+        discriminator: str | os.PathLike | PreTrainedModel,
+        generator: str | os.PathLike | PreTrainedModel | None = None,
         *,
         tokenizer: Any = None,
         embedding_sharing: str | None = None,
@@ -367,10 +368,11 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         first = _loaded(ElectraRtdDiscriminator, discriminator, hub_arguments)
         if (
             generator is None
-            and isinstance(discriminator, str)
-            and RTD_KEY in vars(config_from(discriminator, **hub_arguments))
+            and not isinstance(discriminator, PreTrainedModel)
+            and hasattr(config_from(discriminator, **hub_arguments), RTD_KEY)
         ):
             generator = discriminator
+            embedding_sharing = embedding_sharing or first.config.embedding_sharing
         second = None if generator is None else _loaded(ElectraRtdGenerator, generator, hub_arguments)
         first_config = native_config(getattr(first.config, "discriminator_config", first.config))
         if second is None:
@@ -561,7 +563,9 @@ def _token_mask(input_ids: Tensor, attention_mask: Tensor | None, document_ids: 
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask > 0
 
 
-def _loaded(model_class: type[PreTrainedModel], source: str | PreTrainedModel, arguments: dict) -> PreTrainedModel:
+def _loaded(
+    model_class: type[PreTrainedModel], source: str | os.PathLike | PreTrainedModel, arguments: dict
+) -> PreTrainedModel:
     return source if isinstance(source, PreTrainedModel) else model_class.from_pretrained(source, **arguments)
 
 
