@@ -86,9 +86,10 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any):
         allowed = {*self.__dataclass_fields__, *_LIBRARY_KEYS}
+        own = ("discriminator_config", "generator_config", *_OBJECTIVE_FIELDS)
         for key in kwargs:
             if key not in allowed and not key.startswith("_"):
-                raise ValueError(f"unknown ElectraRtdConfig key {key!r}{nearest(key, self.__dataclass_fields__)}")
+                raise ValueError(f"unknown ElectraRtdConfig key {key!r}{nearest(key, own)}")
         self.discriminator_config = _stock_config(self.discriminator_config, "discriminator_config")
         if self.generator_config is None:
             self.generator_config = generator_config_for(self.discriminator_config)

@@ -95,6 +95,18 @@ def test_unknown_words_are_tokens_and_empty_texts_are_refused(pair, tokenizer):
             inspect_text(pair, tokenizer, text)
 
 
+def test_ids_of_a_rounded_up_vocabulary_are_shown_by_number(tokenizer):
+    beyond = len(tokenizer)
+    pair = tiny_pair("electra", encoder={"vocab_size": beyond + 3}, mask_probability=0.5)
+    with torch.no_grad():
+        pair.generator.get_output_embeddings().bias[beyond] = 100.0
+    tokens = inspect_text(pair, tokenizer, TEXT)
+    assert [token.shown for token in tokens if token.is_chosen] == [f"[id {beyond}]"] * 8
+    console = Console(file=io.StringIO(), width=200)
+    render_terminal(tokens, console)
+    assert console.file.getvalue().count(f"→ [id {beyond}]") == 8
+
+
 def test_loading_tells_pairs_from_lone_discriminators(pair, tmp_path):
     pair.save_pretrained(tmp_path / "pair")
     ElectraForPreTraining(pair.config.discriminator_config).save_pretrained(tmp_path / "lone")

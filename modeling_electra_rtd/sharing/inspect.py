@@ -77,10 +77,10 @@ def _inspect_window(
     tokenizer: PreTrainedTokenizerBase,
     input_ids: torch.Tensor,
 ) -> list[InspectedToken]:
-    original = tokenizer.convert_ids_to_tokens(input_ids[0].tolist())
+    original = _names(tokenizer, input_ids)
     if isinstance(model, ElectraRtdForPreTraining):
         output = model(input_ids)
-        shown = tokenizer.convert_ids_to_tokens(output.corrupted_input_ids[0].tolist())
+        shown = _names(tokenizer, output.corrupted_input_ids)
         chosen, replaced = output.is_chosen[0].tolist(), output.is_replaced[0].tolist()
         generated = output.sampled_log_probs[0].exp().tolist()
         judged = output.replaced_probs[0].tolist()
@@ -93,6 +93,12 @@ def _inspect_window(
         for i in range(len(original))
         if original[i] not in tokenizer.all_special_tokens or original[i] == tokenizer.unk_token
     ]
+
+
+def _names(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
+    # A vocabulary rounded up for speed has rows without a token, and an untrained generator samples them too.
+    row = ids[0].tolist()
+    return [f"[id {i}]" if name is None else name for i, name in zip(row, tokenizer.convert_ids_to_tokens(row))]
 
 
 def render_terminal(tokens: list[InspectedToken], console: Console, threshold: float = 0.5) -> None:
