@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
+from modeling_electra_rtd.machine import environment, keep_freed_memory
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
-from modeling_electra_rtd.pretraining.run import environment, keep_freed_memory
 
 
 VOCAB_SIZE = 30522

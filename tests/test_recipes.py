@@ -10,11 +10,10 @@ from modeling_electra_rtd.pretraining.recipes import (
     DataRecipe,
     ModelRecipe,
     build_recipe,
-    configuration_folder,
-    find_recipe,
     model_config,
     read_recipe,
 )
+from modeling_electra_rtd.recipe_files import configuration_folder, find_recipe
 
 
 SHIPPED = sorted(path.stem for path in (configuration_folder() / "pretrain").glob("*.yaml"))
@@ -145,7 +144,7 @@ def test_unknown_options_sections_and_recipes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="unknown section 'trainig'; did you mean 'training'"):
         read_recipe(write(tmp_path, **minimal(), trainig={}))
     with pytest.raises(ValueError, match="no recipe 'tinny'; did you mean 'tiny'"):
-        find_recipe("tinny")
+        find_recipe("tinny", "pretrain")
     broken = tmp_path / "broken.yaml"
     broken.write_text("data: [unclosed\n")
     with pytest.raises(ValueError, match="not YAML"):

@@ -19,7 +19,9 @@ PACKAGE = "modeling_electra_rtd"
 
 # Data flows one way: a module imports only modules that stand before it here.
 FLOW = [
+    "machine",
     "backbones",
+    "recipe_files",
     "configuration_electra_rtd",
     "corruption",
     "modeling_electra_rtd",

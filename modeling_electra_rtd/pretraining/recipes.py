@@ -1,19 +1,12 @@
 """Recipes: one YAML names the data, the model and the training of a run, and nothing in it is silently ignored."""
 
-import dataclasses
-import enum
 import json
-import math
-import sysconfig
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..backbones import backbone_config, nearest
+from ..recipe_files import checked_sections, configuration_folder, read_sections
 from .training_args import ElectraRtdTrainingArguments
 
 
@@ -114,66 +107,17 @@ class Recipe:
 _SECTIONS = {"data": DataRecipe, "model": ModelRecipe, "training": ElectraRtdTrainingArguments}
 
 
-def configuration_folder() -> Path:
-    """Where the shipped recipes lie: beside the package in a source tree, in the data folder of an installation.
-
-    Raises:
-        ValueError: if they lie in neither.
-    """
-    candidates = (
-        Path(__file__).parents[2] / "configuration",
-        Path(sysconfig.get_path("data")) / "share" / "electra-rtd" / "configuration",
-    )
-    for folder in candidates:
-        if (folder / "pretrain").is_dir():
-            return folder
-    raise ValueError(f"the shipped recipes are in neither of {', '.join(map(str, candidates))}")
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe by path, or a shipped one by name (`tiny`, `tiny.yaml`, `configuration/pretrain/tiny.yaml`).
-
-    Raises:
-        ValueError: if there is none, with the nearest shipped name.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    shipped = {path.stem: path for path in (configuration_folder() / "pretrain").glob("*.yaml")}
-    stem = Path(name).stem
-    if stem in shipped and Path(name).parent.as_posix() in (".", "configuration/pretrain"):
-        return shipped[stem]
-    raise ValueError(f"no recipe {name!r}{nearest(stem, shipped)}")
-
-
 def read_recipe(name: str, overrides: dict[str, str] | None = None) -> Recipe:
     """Read, override and validate a recipe.
 
     Args:
-        name: as for `find_recipe`.
+        name: a path, or the name of a shipped recipe.
         overrides: `{field: value}` of any section, values as text; these win over the file.
 
     Raises:
         ValueError: in one line, for an unknown key, a wrong type or an impossible combination.
     """
-    path = find_recipe(name)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: a recipe has the sections {', '.join(_SECTIONS)}")
-    for section, content in values.items():
-        if section not in _SECTIONS:
-            raise ValueError(f"{path}: unknown section {section!r}{nearest(str(section), _SECTIONS)}")
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: section {section!r} must hold keys and values")
-    merged = {section: dict(values.get(section, {})) for section in _SECTIONS}
-    owners = {key: section for section, owner in _SECTIONS.items() for key in _types(owner)}
-    for key, text in (overrides or {}).items():
-        if key not in owners:
-            raise ValueError(f"unknown option --{key.replace('_', '-')}{nearest(key, owners)}")
-        merged[owners[key]][key] = yaml.safe_load(text) if text.strip()[:1] in "[{" else text
-    return build_recipe(merged)
+    return _built(read_sections(name, "pretrain", _SECTIONS, overrides))
 
 
 def build_recipe(values: dict[str, dict[str, Any]]) -> Recipe:
@@ -182,16 +126,19 @@ def build_recipe(values: dict[str, dict[str, Any]]) -> Recipe:
     Raises:
         ValueError: see `read_recipe`.
     """
-    checked = {section: _checked(section, owner, values.get(section, {})) for section, owner in _SECTIONS.items()}
-    model = ModelRecipe(**checked["model"])
+    return _built(checked_sections(values, _SECTIONS))
+
+
+def _built(values: dict[str, dict[str, Any]]) -> Recipe:
+    model = ModelRecipe(**values["model"])
     for role in ("discriminator", "generator"):
         if getattr(model, role) is not None:
             model_config(getattr(model, role))
     try:
-        training = ElectraRtdTrainingArguments(**checked["training"])
+        training = ElectraRtdTrainingArguments(**values["training"])
     except (TypeError, ImportError) as error:
         raise ValueError(f"training: {' '.join(str(error).split())}") from None
-    return Recipe(DataRecipe(**checked["data"]), model, training, checked)
+    return Recipe(DataRecipe(**values["data"]), model, training, values)
 
 
 def model_config(source: dict[str, Any] | str):
@@ -203,60 +150,3 @@ def model_config(source: dict[str, Any] | str):
             raise ValueError(f"no model configuration {source!r}{nearest(Path(source).name, shipped)}")
         source = json.loads(path.read_text(encoding="utf-8"))
     return backbone_config(source)
-
-
-def _types(owner: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(owner)
-    return {item.name: hints[item.name] for item in dataclasses.fields(owner) if item.init}
-
-
-def _checked(section: str, owner: type, values: dict[str, Any]) -> dict[str, Any]:
-    allowed = _types(owner)
-    checked = {}
-    for key, value in values.items():
-        if key not in allowed:
-            raise ValueError(f"{section}: unknown key {key!r}{nearest(str(key), allowed)}")
-        checked[key] = _converted(f"{section}.{key}", value, allowed[key])
-    return checked
-
-
-def _converted(key: str, value: Any, annotation: Any) -> Any:
-    """A value as its field's type. YAML 1.1 reads `5e-4` as text, and options are text: both become numbers."""
-    origin = typing.get_origin(annotation)
-    members = typing.get_args(annotation) if origin in (typing.Union, types.UnionType) else (annotation,)
-    kinds = {typing.get_origin(member) or member for member in members}
-    if kinds & {Any, object}:
-        return value
-    if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds):
-        if type(None) in kinds:
-            return None
-    elif bool in kinds and (isinstance(value, bool) or str(value).lower() in ("true", "false")):
-        return str(value).lower() == "true"
-    elif isinstance(value, dict | list) and {dict, list} & kinds and type(value) in kinds:
-        return value
-    elif kinds & {int, float} and not isinstance(value, bool | dict | list):
-        number = _number(value)
-        if number is not None and int in kinds and number.is_integer() and not isinstance(value, float):
-            return int(number)
-        if number is not None and float in kinds:
-            return number
-        if number is not None and number.is_integer():
-            return int(number)
-    if list in kinds and isinstance(value, str) and str not in kinds:
-        return [value]
-    if isinstance(value, str) and (str in kinds or any(_is_enum(kind) for kind in kinds)):
-        return value
-    names = sorted("null" if kind is type(None) else getattr(kind, "__name__", str(kind)) for kind in kinds)
-    raise ValueError(f"{key} is {value!r}; it must be {' or '.join(names)}")
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _is_enum(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, enum.Enum)

@@ -1,28 +1,22 @@
 """A run: from a recipe to a native checkpoint, its curves and its record. Also the evaluation of a checkpoint."""
 
-import ctypes
 import json
 import os
-import platform
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 import yaml
 from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from .. import __version__
 from ..configuration_electra_rtd import ElectraRtdConfig, holds_pair, special_tokens_of
 from ..data.blocks import TOKENIZER, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
+from ..machine import bf16_is_fast, environment, has_compiler, keep_freed_memory
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .plots import plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
@@ -59,7 +53,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         raise ValueError(f"{output_dir} already holds a run; use --resume, or another --output-dir")
     train_blocks, held_out, tokenizer = load_data(recipe.data)
     _check_budget(arguments, train_blocks)
-    if arguments.torch_compile and arguments.device.type == "cpu" and not _has_compiler():
+    if arguments.torch_compile and arguments.device.type == "cpu" and not has_compiler():
         logger.warning("torch_compile needs a C++ compiler and none was found: training goes on uncompiled")
         arguments.torch_compile = False
     if arguments.device.type == "cpu":
@@ -118,7 +112,7 @@ def evaluate(model: str, blocks: str, split: str = "validation", max_blocks: int
         output_dir=os.path.join(os.path.dirname(os.path.abspath(blocks)), "unused"),
         per_device_eval_batch_size=32,
         evaluation_blocks=max_blocks,
-        bf16=_bf16_is_fast(),
+        bf16=bf16_is_fast(),
         save_strategy="no",
     )
     metrics = ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out).evaluate()
@@ -218,41 +212,6 @@ def pair_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Elec
     return config
 
 
-def environment() -> dict[str, Any]:
-    """What a number was measured on: hardware, versions, commit."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {
-        "device": device,
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "versions": {
-            "electra-rtd": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "commit": _commit(),
-    }
-
-
-def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory for the next step instead of returning it to the system.
-
-    Activations and logits of one CPU step are large enough that every one of them is mapped anew and faulted in page
-    by page: keeping them is worth a fifth of the speed of a small model (docs/LOG.md). The price is that memory stays
-    at its peak.
-
-    Returns:
-        Whether the C library took the settings.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-    settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
-    return all(mallopt(name, value) == 1 for name, value in settings)
-
-
 def _checkpoint_to_resume(output_dir: Path) -> Path:
     """The newest checkpoint that was written to its end; the telemetry is the last file the trainer writes."""
     found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
@@ -285,27 +244,3 @@ def _check_budget(arguments: ElectraRtdTrainingArguments, blocks: Any) -> None:
 def _stated(source: dict[str, Any] | str | None) -> dict[str, Any]:
     # A published size in a JSON file is the default of its family, not a demand on the user's tokenizer.
     return source if isinstance(source, dict) else {}
-
-
-def _has_compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
-
-
-def _bf16_is_fast() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    folder = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -98,7 +98,8 @@ def _inspect_window(
 def _names(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
     # A vocabulary rounded up for speed has rows without a token, and an untrained generator samples them too.
     row = ids[0].tolist()
-    return [f"[id {i}]" if name is None else name for i, name in zip(row, tokenizer.convert_ids_to_tokens(row))]
+    names = tokenizer.convert_ids_to_tokens(row)
+    return [f"[id {i}]" if name is None else name for i, name in zip(row, names, strict=True)]
 
 
 def render_terminal(tokens: list[InspectedToken], console: Console, threshold: float = 0.5) -> None:

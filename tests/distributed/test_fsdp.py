@@ -1,6 +1,7 @@
-"""FSDP2 as torch has it (`fully_shard`, gloo, two processes) against one process.
+"""FSDP2 (gloo, two processes) against one process: by torch's `fully_shard`, and by accelerate's own preparation.
 
-accelerate ignores FSDP on a CPU, so this is where sharding meets the shared embedding block.
+`Accelerator` ignores FSDP on a CPU, so the function it calls on a GPU is called here, and this is where sharding meets
+the shared embedding block.
 """
 
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,27 +52,57 @@ def train(model, part: slice = slice(None), world: int = 1) -> list[float]:
     return losses
 
 
+def shard_by_torch(model):
+    from torch.distributed.fsdp import fully_shard
+
+    config = model.config
+    layer_class = backbone_of(config.discriminator_config).layer_class
+    layers = [module for module in model.modules() if type(module).__name__ == layer_class]
+    assert len(layers) == config.num_hidden_layers + config.generator_config.num_hidden_layers
+    for layer in layers:
+        fully_shard(layer)
+    return fully_shard(model)
+
+
+def shard_by_accelerate(model):
+    """As `configuration/accelerate/fsdp2.yaml` asks for: units of one layer, weights sent from the first process."""
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    is_main_process = torch.distributed.get_rank() == 0
+    if not is_main_process:
+        # What arrives must be the first process's weights.
+        torch.nn.init.zeros_(model.get_input_embeddings().weight)
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        reshard_after_forward=True,
+        cpu_ram_efficient_loading=True,
+    )
+    accelerator = SimpleNamespace(
+        state=SimpleNamespace(fsdp_plugin=plugin),
+        mixed_precision="no",
+        is_main_process=is_main_process,
+        device=torch.device("cpu"),
+    )
+    return fsdp2_prepare_model(accelerator, model)
+
+
 def sharded_training(rank: int, folder: str) -> None:
     """One process: the same rows on both ranks, then half of them on each; for both families."""
     from torch.distributed import init_process_group
-    from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor
 
     init_process_group("gloo", rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=60))
     half = ROWS // PROCESSES
     for family in FAMILIES:
-        for name, part, world in (
-            ("same", slice(None), 1),
-            ("halves", slice(rank * half, (rank + 1) * half), PROCESSES),
+        own_half = slice(rank * half, (rank + 1) * half)
+        for name, shard, part, world in (
+            ("same", shard_by_torch, slice(None), 1),
+            ("halves", shard_by_torch, own_half, PROCESSES),
+            ("accelerate", shard_by_accelerate, own_half, PROCESSES),
         ):
-            model = tiny_pair(family).train()
-            config = model.config
-            layer_class = backbone_of(config.discriminator_config).layer_class
-            layers = [module for module in model.modules() if type(module).__name__ == layer_class]
-            assert len(layers) == config.num_hidden_layers + config.generator_config.num_hidden_layers
-            for layer in layers:
-                fully_shard(layer)
-            fully_shard(model)
+            model = shard(tiny_pair(family)).train()
 
             def assert_sharded_and_tied(model=model):
                 assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
@@ -125,7 +157,7 @@ def test_sharded_training_equals_one_process(sharded, family):
     model = tiny_pair(family).train()
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     losses = torch.tensor(train(model))
-    for name in ("same", "halves"):
+    for name in ("same", "halves", "accelerate"):
         found = [load_file(sharded / f"{family}-{name}-{rank}.safetensors") for rank in range(PROCESSES)]
         ranks = torch.stack([weights.pop("losses") for weights in found])
         torch.testing.assert_close(ranks.mean(dim=0), losses, atol=1e-4, rtol=1e-5)

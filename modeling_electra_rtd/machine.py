@@ -1,0 +1,76 @@
+"""The machine a run is on: what it can do, and what a record says of it."""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from . import __version__
+
+
+def environment() -> dict[str, Any]:
+    """What a number was measured on: hardware, versions, commit."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        "device": device,
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": {
+            "electra-rtd": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "commit": _commit(),
+    }
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for the next step instead of returning it to the system.
+
+    Activations and logits of one CPU step are large enough that every one of them is mapped anew and faulted in page
+    by page: keeping them is worth a fifth of the speed of a small model (docs/LOG.md). The price is that memory stays
+    at its peak.
+
+    Returns:
+        Whether the C library took the settings.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
+    return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def has_compiler() -> bool:
+    """Whether `torch.compile` finds the C++ compiler that it needs for a CPU."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
+def bf16_is_fast() -> bool:
+    """Whether bf16 matrices are multiplied natively here; elsewhere autocast costs more than it saves."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done.returncode == 0 else None
