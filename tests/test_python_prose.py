@@ -195,3 +195,12 @@ def test_standard_library_reads_as_english():
         assert len(paragraph) >= python_prose.SHORTEST_PARAGRAPH
         assert paragraph == " ".join(paragraph.split())
         assert ">>>" not in paragraph and "``" not in paragraph
+
+
+@pytest.mark.parametrize("escape", [r"\x00", r"\x08", r"\ud800"])
+def test_characters_that_no_text_file_holds_are_left_out(escape):
+    kept = "The first of the two paragraphs is kept, because there is nothing in it that a text file cannot hold."
+    other = f"The second of them names {escape} as the number that the reader of the file has to see."
+    source = f'"""{kept}\n\n{other}\n"""'
+    assert paragraphs_of_python(source) == [kept]
+    assert paragraphs_of_python(source.replace(escape, "it")) != [kept]

@@ -348,7 +348,8 @@ def _prose_or_none(paragraph: str) -> str | None:
     length = len(paragraph)
     if not SHORTEST_PARAGRAPH <= length <= LONGEST_PARAGRAPH or not paragraph.lstrip("\"'(")[:1].isupper():
         return None
-    if "://" in paragraph or "\\" in paragraph or LICENCE_TEXT.search(paragraph):
+    # An escape in a docstring that is not raw leaves control characters and lone surrogates, which no text file holds.
+    if not paragraph.isprintable() or "://" in paragraph or "\\" in paragraph or LICENCE_TEXT.search(paragraph):
         return None
     if len(CODE_CHARACTERS.findall(paragraph)) > 0.012 * length:
         return None
