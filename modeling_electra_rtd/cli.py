@@ -17,6 +17,8 @@ from . import __version__
 def main(argv: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     argv = [_dashed(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    if argv[:1] == ["finetune"]:
+        argv = _with_named_recipe(argv)
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not hasattr(arguments, "overrides"):
@@ -79,6 +81,28 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("pretrain", _pretrain, "pre-train from a recipe; any of its fields can follow as --field value")
     sub.add_argument("recipe", help="a YAML file, or the name of a shipped recipe such as tiny")
     sub.add_argument("--resume", action="store_true", help="continue from the newest complete checkpoint")
+    sub.set_defaults(overrides={})
+
+    sub = verb(
+        "finetune",
+        _finetune,
+        "fine-tune on a task, or on your own labelled files; fields of the recipe can follow as --field value",
+    )
+    sub.add_argument("--task", nargs="+", help="one or more of the table of tasks, or glue for its nine")
+    sub.add_argument("--model", required=True, help="checkpoint of this package or of stock transformers, or a Hub id")
+    sub.add_argument("--output-dir", required=True, help="a new folder for models, predictions, record and table")
+    sub.add_argument("--data-dir", help="folder in the task's official layout; by default the Hub is read")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run each; medians are reported")
+    sub.add_argument("--resume", action="store_true", help="keep the seeds that an interrupted run has finished")
+    sub.add_argument("--recipe", help="a YAML file (it can also stand alone), or the name of a shipped recipe")
+    sub.add_argument("--validation-fraction", type=float, help="make a validation split of this share of train")
+    own = sub.add_argument_group("your own task, instead of --task")
+    own.add_argument("--train-file", help="csv, tsv, jsonl, parquet, or conll for tagging")
+    own.add_argument("--validation-file", help="the same, to report results on")
+    own.add_argument("--test-file", help="the same, to predict")
+    own.add_argument("--text-columns", nargs="+", help="one text, or a pair; inferred where there is no choice")
+    own.add_argument("--label-column", help="what is predicted")
+    own.add_argument("--kind", choices=("classification", "regression", "tagging"), help="by default inferred")
     sub.set_defaults(overrides={})
 
     sub = verb("evaluate", _evaluate, "held-out RTD metrics of a joint checkpoint")
@@ -174,6 +198,49 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         print(f"next: electra-rtd export {folder} --output-dir {folder}-release")
 
 
+def _finetune(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from .finetuning.own_task import explain, own_task
+    from .finetuning.reading import read_task
+    from .finetuning.report import markdown_table
+    from .finetuning.run import TABLE, finetune, finetune_set, read_finetuning_recipe
+    from .finetuning.tasks import GLUE, find_task
+
+    if bool(arguments.task) == bool(arguments.train_file):
+        raise ValueError("give --task, or --train-file with your own examples, one of them")
+    values = read_finetuning_recipe(arguments.recipe, arguments.overrides)
+    common = (arguments.model, arguments.output_dir, arguments.seeds, values)
+    if arguments.train_file:
+        task, data = own_task(
+            arguments.train_file,
+            arguments.validation_file,
+            test_file=arguments.test_file,
+            text_columns=arguments.text_columns,
+            label_column=arguments.label_column,
+            kind=arguments.kind,
+        )
+        print(explain(task, data))
+        records = [finetune(task, data, *common, resume=arguments.resume)]
+    else:
+        names = [name for given in arguments.task for name in (GLUE if given == "glue" else [given])]
+        tasks = [find_task(name) for name in names]
+        if len(tasks) == 1:
+            data = read_task(tasks[0], arguments.data_dir, validation_fraction=arguments.validation_fraction)
+            records = [finetune(tasks[0], data, *common, resume=arguments.resume)]
+        else:
+            records = finetune_set(
+                tasks,
+                *common,
+                data_dir=arguments.data_dir,
+                resume=arguments.resume,
+                skip_missing="glue" in arguments.task,
+            )
+    Console().print(Markdown(markdown_table(records)))
+    print(f"table in {Path(arguments.output_dir) / TABLE}, models and predictions beside it")
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from .pretraining.run import evaluate
 
@@ -222,6 +289,14 @@ def _dashed(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def _with_named_recipe(argv: list[str]) -> list[str]:
+    """`... RECIPE.yaml` as `--recipe RECIPE.yaml`: an option that takes any number of values would swallow it."""
+    for position, argument in enumerate(argv):
+        if argument.endswith((".yaml", ".yml")) and not argument.startswith("--") and argv[position - 1] != "--recipe":
+            return [*argv[:position], *argv[position + 1 :], "--recipe", argument]
+    return argv
 
 
 def _overrides(rest: list[str]) -> dict[str, str]:

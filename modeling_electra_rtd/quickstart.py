@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,10 @@ from .data.collator import BlockCollator
 from .data.python_prose import collect_python_prose
 from .data.tokenization import load_tokenizer
 from .data.tokenizer_training import train_tokenizer
+from .finetuning.reading import TaskData
+from .finetuning.run import TABLE, finetune
+from .finetuning.tasks import Task
+from .finetuning.word_order import LABELS, word_order_examples
 from .pretraining.optimization import create_optimizer
 from .pretraining.recipes import Recipe, read_recipe
 from .pretraining.run import CURVES, build_model, pretrain
@@ -24,11 +29,20 @@ from .sharing.inspect import inspect_text, load_for_inspection, render_html, ren
 
 TRAINING_SECONDS = 210
 VOCAB_SIZE = 8192
+# Of the fine-tuning at the end.
+LABELLED_EXAMPLES = {"train": 4000, "validation": 1000}
+FINETUNING = {"num_train_epochs": 4, "learning_rate": 1e-3, "max_length": 64}
+# Every such document is kept from pre-training, for the labelled task.
+_LABELLED_EVERY = 6
 _SENTENCES = 3
 
 
 def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
-    """Corpus, tokenizer, blocks, pre-training, evaluation, release, and a look at what the pair sees.
+    """Corpus, tokenizer, blocks, pre-training, evaluation, release, fine-tuning against the same model from scratch,
+    and a look at what the pair sees.
+
+    The labelled task is word order (`finetuning.word_order`): was a sentence written so, or were two neighbouring
+    words swapped? Its sentences come from documents that pre-training has not read.
 
     Args:
         output_dir: a new or empty folder.
@@ -47,13 +61,15 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     console = Console()
 
-    with _stage(console, "1/6 corpus: English prose from the documentation of the installed Python packages"):
+    with _stage(console, "1/7 corpus: English prose from the documentation of the installed Python packages"):
         documents = collect_python_prose()
+        labelled = documents[::_LABELLED_EVERY]
+        read = [text for number, text in enumerate(documents) if number % _LABELLED_EVERY]
         corpus = folder / "corpus.txt"
-        corpus.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
-    with _stage(console, f"2/6 tokenizer: WordPiece, {VOCAB_SIZE} tokens"):
+        corpus.write_text("\n\n".join(read) + "\n", encoding="utf-8")
+    with _stage(console, f"2/7 tokenizer: WordPiece, {VOCAB_SIZE} tokens"):
         train_tokenizer([str(corpus)], str(folder / "tokenizer"), vocab_size=VOCAB_SIZE)
-    with _stage(console, "3/6 blocks: packed, with held-out documents"):
+    with _stage(console, "3/7 blocks: packed, with held-out documents"):
         manifest = prepare_blocks(
             [str(corpus)], str(folder / "tokenizer"), str(folder / "blocks"), validation_fraction=0.05
         )
@@ -64,11 +80,15 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
     }
     if max_steps is None:
         max_steps = _steps_that_fit(read_recipe("quickstart", overrides))
-    with _stage(console, f"4/6 pre-training: {max_steps} steps"):
+    with _stage(console, f"4/7 pre-training: {max_steps} steps"):
         record = pretrain(read_recipe("quickstart", {**overrides, "max_steps": str(max_steps)}))
-    with _stage(console, "5/6 release: written, and verified by stock transformers in a fresh process"):
+    with _stage(console, "5/7 release: written, and verified by stock transformers in a fresh process"):
         release = export(str(folder / "model"), str(folder / "release"))
-    console.rule("6/6 held-out text: [red]replaced and found[/], [yellow]missed[/], [magenta]false alarm[/]")
+    with _stage(console, "6/7 fine-tuning: were two neighbouring words swapped? pre-trained against from scratch"):
+        tuned = finetune(
+            _word_order(), _labelled(labelled), str(folder / "release"), str(folder / "word-order"), [0], FINETUNING
+        )
+    console.rule("7/7 held-out text: [red]replaced and found[/], [yellow]missed[/], [magenta]false alarm[/]")
     _show(folder, console)
 
     held_out = record["held_out"]
@@ -82,16 +102,47 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
         "training": f"{record['steps']:,} steps, {record['tokens_seen']:,} tokens, {record['training_seconds']:.0f} s",
         "held-out generator loss": f"{held_out['eval_generator_loss']:.3f} nats",
         "held-out AUC on replaced tokens": f"{held_out['eval_discriminator_auc']:.3f}",
+        "word order, accuracy": f"{_accuracy(tuned['fine_tuned']):.3f} pre-trained, "
+        f"{_accuracy(tuned['from_scratch']):.3f} from scratch",
         "stock transformers": ", ".join(f"{name}: {len(found['missing'])} missing" for name, found in release.items()),
         "whole time": f"{time.perf_counter() - started:.0f} s",
         "release": str(folder / "release"),
         "joint model, curves": f"{folder / 'model'}, {folder / 'model' / CURVES}",
+        "fine-tuned model, table": f"{folder / 'word-order' / 'seed-0'}, {folder / 'word-order' / TABLE}",
         "heat map": str(folder / "inspect.html"),
     }
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
     return record
+
+
+def _word_order() -> Task:
+    return Task(
+        name="word_order",
+        kind="classification",
+        text_columns=("sentence",),
+        labels=LABELS,
+        metric="classification",
+        headline="accuracy",
+        folder=".",
+        files={},
+    )
+
+
+def _labelled(documents: list[str]) -> TaskData:
+    parts = {"train": documents[::2], "validation": documents[1::2]}
+    splits = {name: word_order_examples(part, LABELLED_EXAMPLES[name]) for name, part in parts.items()}
+    return TaskData(
+        splits=DatasetDict(splits),
+        labels=LABELS,
+        sources=dict.fromkeys(splits, "documentation of the installed Python packages"),
+        stand_ins={},
+    )
+
+
+def _accuracy(runs: dict[str, Any]) -> float:
+    return runs["summary"]["validation"]["accuracy"]["median"]
 
 
 def _steps_that_fit(recipe: Recipe) -> int:

@@ -1,0 +1,1 @@
+"""One folder for each metric, which `evaluate.load` takes as it is."""

@@ -1,0 +1,120 @@
+"""Exact match and F1 by the rules of SQuAD 2.0, where a question may have no answer, and the best null threshold."""
+
+import re
+import string
+from collections import Counter
+
+import datasets
+import evaluate
+
+
+_DESCRIPTION = """\
+exact_match and f1, 0 to 100, over all questions, and HasAns_..., NoAns_... over those with and without an answer;
+best_exact, best_f1 and their thresholds: the score when every question whose no_answer_probability lies above the
+threshold is answered by nothing.
+"""
+_CITATION = "Rajpurkar et al., Know What You Don't Know: Unanswerable Questions for SQuAD, 2018"
+
+
+def compute(
+    predictions: list[dict], references: list[dict], no_answer_threshold: float | None = None
+) -> dict[str, float]:
+    """Scores of answers, an empty text standing for none.
+
+    Args:
+        predictions: `{"id", "prediction_text", "no_answer_probability"}`; the last is any number that rises with the
+            belief that there is no answer.
+        references: `{"id", "answers": {"text": [...]}}`, empty where there is no answer.
+        no_answer_threshold: answers of questions above it count as none; `None` takes the texts as they are. The
+            search for the best threshold always starts from the texts as they are, so they should be the best
+            non-empty ones.
+
+    Raises:
+        ValueError: for no example, or a question without a prediction, naming it.
+    """
+    if not references:
+        raise ValueError("there is no question to score")
+    by_id = {prediction["id"]: prediction for prediction in predictions}
+    rows = []
+    for reference in references:
+        if reference["id"] not in by_id:
+            raise ValueError(f"question {reference['id']!r} has no prediction")
+        prediction = by_id[reference["id"]]
+        # A reference of nothing but articles and punctuation is none, as in the official scorer.
+        accepted = [text for text in reference["answers"]["text"] if _normalized(text)] or [""]
+        text = prediction["prediction_text"]
+        rows.append(
+            (
+                float(max(_normalized(text) == _normalized(answer) for answer in accepted)),
+                max(_overlap_f1(text, answer) for answer in accepted),
+                bool(reference["answers"]["text"]),
+                float(prediction["no_answer_probability"]),
+            )
+        )
+    scores: dict[str, float] = {"total": len(rows)}
+    for name, column in (("exact_match", 0), ("f1", 1)):
+        kept = [_thresholded(row, column, no_answer_threshold) for row in rows]
+        scores[name] = 100 * sum(kept) / len(rows)
+        for prefix, has_answer in (("HasAns", True), ("NoAns", False)):
+            part = [score for score, row in zip(kept, rows, strict=True) if row[2] == has_answer]
+            if part:
+                scores[f"{prefix}_{name}"] = 100 * sum(part) / len(part)
+        short = "exact" if name == "exact_match" else "f1"
+        scores[f"best_{short}"], scores[f"best_{short}_thresh"] = _best_threshold(rows, column)
+    return scores
+
+
+def _thresholded(row: tuple, column: int, threshold: float | None) -> float:
+    if threshold is None or row[3] <= threshold:
+        return row[column]
+    return float(not row[2])
+
+
+def _best_threshold(rows: list[tuple], column: int) -> tuple[float, float]:
+    """From answering nothing at all, questions are answered one by one, the surest first."""
+    score = float(sum(not row[2] for row in rows))
+    best, threshold = score, 0.0
+    for row in sorted(rows, key=lambda row: row[3]):
+        score += row[column] - float(not row[2])
+        if score > best:
+            best, threshold = score, row[3]
+    return 100 * best / len(rows), threshold
+
+
+def _normalized(text: str) -> str:
+    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def _overlap_f1(predicted: str, answer: str) -> float:
+    words, expected = _normalized(predicted).split(), _normalized(answer).split()
+    if not words or not expected:
+        return float(words == expected)
+    common = sum((Counter(words) & Counter(expected)).values())
+    return 2 * common / (len(words) + len(expected))
+
+
+class SquadV2(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        answers = {
+            "text": datasets.Sequence(datasets.Value("string")),
+            "answer_start": datasets.Sequence(datasets.Value("int64")),
+        }
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description="predictions: id, prediction_text, no_answer_probability; references: id, answers",
+            features=datasets.Features(
+                {
+                    "predictions": {
+                        "id": datasets.Value("string"),
+                        "prediction_text": datasets.Value("string"),
+                        "no_answer_probability": datasets.Value("float64"),
+                    },
+                    "references": {"id": datasets.Value("string"), "answers": answers},
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, no_answer_threshold=None):
+        return compute(predictions, references, no_answer_threshold)

@@ -1,0 +1,237 @@
+"""A user's own labelled files as a task: what it is gets inferred, said, and refused where it cannot be told."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset
+
+from ..backbones import nearest
+from .reading import TaskData, class_id, read_token_file, tag_labels
+from .tasks import Task
+
+
+# More whole numbers than this are more likely scores than names of classes; the user has to say which.
+_MAXIMUM_INTEGER_CLASSES = 50
+
+_LOADERS = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
+_TOKEN_FILES = (".conll", ".bio", ".iob")
+
+
+def own_task(
+    train_file: str,
+    validation_file: str | None,
+    test_file: str | None = None,
+    text_columns: list[str] | None = None,
+    label_column: str | None = None,
+    kind: str | None = None,
+) -> tuple[Task, TaskData]:
+    """A task from files: csv, tsv, jsonl and parquet with columns, or conll with a token and its tag a line.
+
+    Args:
+        test_file: predicted, never scored; it needs no label.
+        text_columns: one, or two for pairs; `None` takes all other columns of text where they are at most two.
+        label_column: `None` takes `label` or `labels` where there is one.
+        kind: `classification`, `regression` or `tagging`; `None` infers: lists of tags are tagging, numbers with a
+            fraction are regression, anything else names classes.
+
+    Raises:
+        ValueError: in one line, naming file, row and column of what does not fit.
+    """
+    if validation_file is None:
+        raise ValueError("no validation split: give --validation-file with labelled examples that are not trained on")
+    paths = {"train": train_file, "validation": validation_file, "test": test_file}
+    paths = {split: path for split, path in paths.items() if path is not None}
+    for path in paths.values():
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+    name = Path(train_file).stem
+    if Path(train_file).suffix.lower() in _TOKEN_FILES:
+        return _tagging_from_tokens(name, paths)
+    tables = {split: _table(path) for split, path in paths.items()}
+    label_column = _label_column(tables["train"], label_column, train_file)
+    texts = _text_columns(tables["train"], text_columns, label_column, train_file)
+    for split, table in tables.items():
+        for column in texts + ([label_column] if split != "test" else []):
+            if column not in table.column_names:
+                raise ValueError(f"{paths[split]}: no column {column!r}{nearest(column, table.column_names)}")
+            empty = next((i for i, value in enumerate(table[column]) if value is None or value == ""), None)
+            if empty is not None:
+                raise ValueError(f"{paths[split]}, row {empty + 1}: {column!r} is empty")
+    labels = list(tables["train"][label_column])
+    kind = kind or _inferred_kind(labels, label_column)
+    if kind == "tagging":
+        return _tagging_from_lists(name, tables, paths, texts, label_column)
+    if len(texts) > 2:
+        raise ValueError(f"text_columns are {', '.join(texts)}; a model reads one text or a pair")
+    classes: tuple[str, ...] = ()
+    if kind == "classification":
+        found = {_class_name(value) for value in labels}
+        classes = tuple(sorted(found, key=lambda name: (0, int(name), "") if _is_integer(name) else (1, 0, name)))
+        if len(classes) < 2:
+            raise ValueError(f"{train_file}: column {label_column!r} has one value only, {classes[0]!r}")
+    splits = {}
+    for split, table in tables.items():
+        columns: dict[str, list[Any]] = {column: [str(text) for text in table[column]] for column in texts}
+        if split != "test":
+            places = [f"{paths[split]}, row {i + 1}" for i in range(len(table))]
+            columns["label"] = [
+                _number(value, place) if kind == "regression" else _known(value, classes, place)
+                for value, place in zip(table[label_column], places, strict=True)
+            ]
+        splits[split] = Dataset.from_dict(columns)
+    metric, headline = ("correlation", "spearman") if kind == "regression" else ("classification", "accuracy")
+    task = Task(
+        name=name,
+        kind=kind,
+        text_columns=tuple(texts),
+        labels=classes or None,
+        metric=metric,
+        headline=headline,
+        folder=".",
+        files={},
+    )
+    return task, TaskData(DatasetDict(splits), classes, paths, {})
+
+
+def explain(task: Task, data: TaskData) -> str:
+    """What was inferred, in one line."""
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    what = task.kind
+    if data.labels:
+        shown = ", ".join(data.labels[:8]) + (", ..." if len(data.labels) > 8 else "")
+        what += f" with {len(data.labels)} labels ({shown})"
+    return f"{task.name}: {what}; text: {', '.join(task.text_columns)}; {counts}; metric: {task.headline}"
+
+
+def _tagging_from_tokens(name: str, paths: dict[str, str]) -> tuple[Task, TaskData]:
+    sentences = {split: list(read_token_file(Path(path))) for split, path in paths.items()}
+    for split, rows in sentences.items():
+        if not rows:
+            raise ValueError(f"{paths[split]}: has no sentence")
+    return _tagging(name, sentences, paths)
+
+
+def _tagging_from_lists(
+    name: str, tables: dict[str, Dataset], paths: dict[str, str], texts: list[str], label_column: str
+) -> tuple[Task, TaskData]:
+    if len(texts) != 1:
+        raise ValueError(f"text_columns are {', '.join(texts)}; tagging reads one column of tokens")
+    sentences = {}
+    for split, table in tables.items():
+        rows = [list(row) for row in table[texts[0]]]
+        # Tags of a test split are never read, and it may have none.
+        tags = table[label_column] if split != "test" else [["O"] * len(row) for row in rows]
+        sentences[split] = [(row, [str(tag) for tag in found]) for row, found in zip(rows, tags, strict=True)]
+        for number, (tokens, found) in enumerate(sentences[split], start=1):
+            if len(tokens) != len(found):
+                raise ValueError(f"{paths[split]}, row {number}: {len(found)} tags for {len(tokens)} tokens")
+    return _tagging(name, sentences, paths)
+
+
+def _tagging(name: str, sentences: dict[str, list], paths: dict[str, str]) -> tuple[Task, TaskData]:
+    labels = tag_labels([row for split, rows in sentences.items() if split != "test" for row in rows])
+    ids = {label: i for i, label in enumerate(labels)}
+    splits = {}
+    for split, rows in sentences.items():
+        columns: dict[str, list[Any]] = {"tokens": [tokens for tokens, _ in rows]}
+        if split != "test":
+            columns["label"] = [[ids[tag] for tag in tags] for _, tags in rows]
+        splits[split] = Dataset.from_dict(columns)
+    are_entities = any(label.startswith("B-") for label in labels)
+    task = Task(
+        name=name,
+        kind="tagging",
+        text_columns=("tokens",),
+        labels=None,
+        metric="entities" if are_entities else "tags",
+        headline="f1" if are_entities else "accuracy",
+        folder=".",
+        files={},
+    )
+    return task, TaskData(DatasetDict(splits), labels, paths, {})
+
+
+def _table(path: str) -> Dataset:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _LOADERS:
+        allowed = ", ".join([*_LOADERS, *_TOKEN_FILES])
+        raise ValueError(f"{path}: unknown kind of file {suffix!r}; allowed: {allowed}")
+    loader, options = _LOADERS[suffix]
+    try:
+        table = load_dataset(loader, data_files=path, split="train", **options)
+    except Exception as error:  # parsers and the dataset builder each have exceptions of their own
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ValueError(f"{path}: cannot be read ({reason})") from error
+    if not len(table):
+        raise ValueError(f"{path}: has no row")
+    return table
+
+
+def _label_column(table: Dataset, given: str | None, path: str) -> str:
+    columns = table.column_names
+    if given is not None:
+        if given not in columns:
+            raise ValueError(f"{path}: no column {given!r}{nearest(given, columns)}")
+        return given
+    found = [name for name in ("label", "labels") if name in columns]
+    if not found:
+        raise ValueError(f"{path}: which column is the label? give --label-column, one of {', '.join(columns)}")
+    return found[0]
+
+
+def _text_columns(table: Dataset, given: list[str] | None, label_column: str, path: str) -> list[str]:
+    if given is not None:
+        for column in given:
+            if column not in table.column_names:
+                raise ValueError(f"{path}: no column {column!r}{nearest(column, table.column_names)}")
+        return given
+    first = table[0]
+    found = [name for name in table.column_names if name != label_column and isinstance(first[name], str | list)]
+    if not 1 <= len(found) <= 2:
+        raise ValueError(
+            f"{path}: which columns are the text? give --text-columns, of {', '.join(table.column_names)}"
+        )
+    return found
+
+
+def _inferred_kind(labels: list[Any], column: str) -> str:
+    if all(isinstance(value, list) for value in labels):
+        return "tagging"
+    if all(isinstance(value, float) for value in labels) and not all(value.is_integer() for value in labels):
+        return "regression"
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in labels):
+        different = len(set(labels))
+        if different > _MAXIMUM_INTEGER_CLASSES:
+            raise ValueError(
+                f"column {column!r} holds {different} different whole numbers: classes or scores? give --kind "
+                "classification or --kind regression"
+            )
+    return "classification"
+
+
+def _class_name(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _is_integer(name: str) -> bool:
+    return name.removeprefix("-").isdigit()
+
+
+def _known(value: Any, classes: tuple[str, ...], place: str) -> int:
+    name = _class_name(value)
+    if name not in classes:
+        raise ValueError(f"{place}: label {name!r} does not occur in training{nearest(name, classes)}")
+    return class_id(name, classes, place)
+
+
+def _number(value: Any, place: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{place}: score {value!r} is not a number") from None

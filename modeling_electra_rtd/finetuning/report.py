@@ -1,0 +1,139 @@
+"""What fine-tuning is reported as: medians and spread beside baselines, never a best run alone."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+
+matplotlib.use("Agg")  # files only: a server has no screen
+from matplotlib import pyplot  # noqa: E402
+from sklearn.metrics import ConfusionMatrixDisplay  # noqa: E402
+
+
+# More classes than this make a confusion matrix that nobody can read.
+_MAXIMUM_CLASSES = 40
+
+
+def aggregate(runs: list[dict[str, Any]], split: str) -> dict[str, dict[str, float]]:
+    """`{metric: {median, mean, standard_deviation, seeds}}` of one split over all runs, failed ones included.
+
+    The standard deviation is the sample's (n - 1), and `None` for a single run.
+    """
+    found = {}
+    for name, value in runs[0]["metrics"][split].items() if runs else ():
+        if not isinstance(value, int | float):
+            continue
+        values = [run["metrics"][split][name] for run in runs]
+        found[name] = {
+            "median": statistics.median(values),
+            "mean": statistics.fmean(values),
+            "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
+            "seeds": len(values),
+        }
+    return found
+
+
+def median_run(runs: list[dict[str, Any]], split: str, headline: str) -> dict[str, Any]:
+    """The run in the middle by the headline (of two, the lower): what is shown and submitted, instead of the best."""
+    ranked = sorted(runs, key=lambda run: run["metrics"][split][headline])
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def markdown_table(records: list[dict[str, Any]]) -> str:
+    """One row for each task and validation split: fine-tuned beside from scratch and the trivial guess.
+
+    Args:
+        records: what `run.finetune` returned.
+    """
+    lines = [
+        "| task | metric | fine-tuned: median | mean ± std | seeds | failed | from scratch | trivial guess | train |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        headline = record["headline"]
+        for split in record["validation_splits"]:
+            tuned = record["fine_tuned"]["summary"][split][headline]
+            scratch = record["from_scratch"]["summary"].get(split, {}).get(headline)
+            spread = tuned["standard_deviation"]
+            name = record["task"] + (f" ({split.removeprefix('validation_')})" if split != "validation" else "")
+            cells = [
+                name + "".join("*" for stand_in in record["data"]["stand_ins"] if stand_in in ("train", split)),
+                headline,
+                f"**{tuned['median']:.4g}**",
+                f"{tuned['mean']:.4g}" + ("" if spread is None else f" ± {spread:.2g}"),
+                str(tuned["seeds"]),
+                str(len(record["fine_tuned"]["failed_seeds"])),
+                "not run" if scratch is None else f"{scratch['median']:.4g} ({scratch['seeds']})",
+                f"{record['trivial'][split][headline]:.4g}",
+                f"{record['data']['examples']['train']:,}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    notes = [
+        f"\\* {record['task']}: {split} is {name}, not the official file."
+        for record in records
+        for split, name in record["data"]["stand_ins"].items()
+    ]
+    notes += [
+        f"{record['task']}: failed seeds {', '.join(map(str, record['fine_tuned']['failed_seeds']))} "
+        "(every prediction the same, or a loss that is not finite); they count in every median and mean."
+        for record in records
+        if record["fine_tuned"]["failed_seeds"]
+    ]
+    if any(record["selected_on_validation"] for record in records):
+        notes.append("The checkpoint of each run was selected on the split that is shown here.")
+    return "\n".join(lines + [""] * bool(notes) + notes) + "\n"
+
+
+def plot_runs(record: dict[str, Any], path: Path) -> None:
+    """Training loss and held-out headline over epochs, every seed and baseline in one picture."""
+    figure, (loss, score) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    headline, split = record["headline"], record["validation_splits"][0]
+    for kind, color in (("fine_tuned", "C0"), ("from_scratch", "C1")):
+        for number, run in enumerate(record[kind]["runs"]):
+            label = kind.replace("_", " ") if number == 0 else None
+            points = [(entry["epoch"], entry["loss"]) for entry in run["log"] if "loss" in entry]
+            if points:
+                loss.plot(*zip(*points, strict=True), color=color, alpha=0.6, linewidth=1, label=label)
+            name = f"eval_{headline}"
+            points = [(entry["epoch"], entry[name]) for entry in run["log"] if name in entry]
+            if points:
+                score.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, alpha=0.8, label=label)
+    score.axhline(record["trivial"][split][headline], color="0.5", linestyle="--", label="trivial guess")
+    loss.set_title("Training loss")
+    score.set_title(f"Held-out {headline.replace('_', ' ')}")
+    for axis in (loss, score):
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+        if axis.has_data():
+            axis.legend(fontsize=8)
+    figure.suptitle(record["task"])
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def plot_confusion(references: list[str], predictions: list[str], labels: list[str], path: Path) -> bool:
+    """The confusion matrix of the median run, rows normalised, as a PNG; not drawn where nobody could read it.
+
+    Returns:
+        Whether it was drawn.
+    """
+    if not 2 <= len(labels) <= _MAXIMUM_CLASSES:
+        return False
+    size = 3.5 + 0.45 * len(labels)
+    figure, axis = pyplot.subplots(figsize=(size + 1, size), constrained_layout=True)
+    ConfusionMatrixDisplay.from_predictions(
+        references,
+        predictions,
+        labels=labels,
+        normalize="true",
+        include_values=len(labels) <= 12,
+        values_format=".2f",
+        cmap="Blues",
+        xticks_rotation="vertical" if len(labels) > 3 else "horizontal",
+        ax=axis,
+    )
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True

@@ -1,0 +1,88 @@
+"""What a kind of task has to say for itself: features, head, predictions, metrics, the trivial baseline."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from .tasks import Task
+
+
+@dataclass
+class TaskKind(ABC):
+    """One task with one tokenizer. Subclasses are the kinds.
+
+    Attributes:
+        task: the row of the table.
+        labels: names of the classes in the order of their ids; empty where there are none.
+        tokenizer: of the checkpoint.
+        max_length: positions of an input.
+        generates: whether predictions are written token by token, which `Seq2SeqTrainer` does.
+        label_names: columns of the features that hold what is to be predicted, as `Trainer` wants them named.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    generates: ClassVar[bool] = False
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)
+
+    @abstractmethod
+    def load_model(self, checkpoint: str) -> PreTrainedModel:
+        """The checkpoint's encoder under this kind's head, which is new.
+
+        Any stock or native checkpoint; what is missing must be the head alone.
+        """
+
+    @abstractmethod
+    def fresh_model(self, config: PreTrainedConfig) -> PreTrainedModel:
+        """The same architecture from random weights: the from-scratch baseline.
+
+        Args:
+            config: of a model that `load_model` returned.
+        """
+
+    @abstractmethod
+    def features(self, examples: Dataset, training: bool) -> Dataset:
+        """Model inputs with a column `length` (positions), in the order of the examples. An example may become several
+        features (windows), and then a column `example` holds its position.
+
+        Columns other than the model's inputs and `length` are kept for `predictions`, and never reach the model.
+        """
+
+    @abstractmethod
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        """Pads a batch of features to its own longest row. It receives model inputs only."""
+
+    @abstractmethod
+    def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
+        """One prediction for each example, in the form the metric takes.
+
+        Args:
+            outputs: what `Trainer.predict` gathered: a float array, or a tuple of them, `(features, ...)`, padded with
+                -100 where rows differ in length; token ids of a kind that generates.
+            features: as `features(examples, training=False)` returned them.
+        """
+
+    @abstractmethod
+    def metrics(self, predictions: list[Any], examples: Dataset) -> dict[str, float]:
+        """Scores of predictions against labelled examples, `task.headline` among them."""
+
+    @abstractmethod
+    def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
+        """What the best guesser that reads no text predicts: the majority class, the mean, no answer, the lead."""
+
+    def is_degenerate(self, predictions: list[Any]) -> bool:
+        """Whether a run learned nothing visible: every prediction is the same."""
+        first = predictions[0] if predictions else None
+        return all(np.array_equal(prediction, first) for prediction in predictions)
+
+    def readable(self, prediction: Any) -> Any:
+        """A prediction as it is written to files: names instead of ids."""
+        return prediction

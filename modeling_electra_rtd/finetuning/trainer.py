@@ -1,0 +1,86 @@
+"""`FinetuningTrainer`: `Seq2SeqTrainer` with layer-wise rates, and a loss that is one mean over the optimizer step."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Seq2SeqTrainer, Trainer
+
+from .layerwise import layerwise_groups
+from .training_args import FinetuningArguments
+
+
+class FinetuningTrainer(Seq2SeqTrainer):
+    """Fine-tunes a stock model.
+
+    Stock heads return the mean of a micro-batch and take any keyword, from which `Trainer` concludes that they have
+    divided by the whole step's items: accumulating over n micro-batches then gives n times the gradient, and n
+    processes n times the evaluation loss. Here a micro-batch's mean is weighted by its own number of targets over the
+    step's, so 4 x 8 rows equal 1 x 32 also where rows have different numbers of targets.
+
+    Args:
+        args: `FinetuningArguments`; `predict_with_generate` says whether predictions are generated.
+        label_names: columns that hold what is predicted.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, args: FinetuningArguments, label_names: Iterable[str] = ("labels",), **kwargs: Any):
+        args.label_names = list(label_names)
+        super().__init__(args=args, **kwargs)
+        # No keyword of the loss reaches the model: its plain mean is what compute_loss starts from.
+        self.model_accepts_loss_kwargs = False
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(self.args, self.model)
+            groups = layerwise_groups(
+                self.accelerator.unwrap_model(self.model),
+                self.args.learning_rate,
+                self.args.layerwise_lr_decay,
+                self.args.weight_decay,
+                self.args.last_layer_exponent,
+            )
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        outputs = model(**inputs)
+        loss = outputs["loss"]
+        if num_items_in_batch is not None:
+            # Gradients are averaged over ranks, while the count is that of all of them.
+            loss = loss * self._targets(inputs) / num_items_in_batch * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _targets(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch[self.args.label_names[0]].ne(-100).sum()
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        if not batch_samples or any(self.args.label_names[0] not in batch for batch in batch_samples):
+            return None
+        count = sum(self._targets(batch) for batch in batch_samples).to(device)
+        return self.accelerator.gather(count).sum()
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
+        # Grouping by length is for training; predictions come back in the order of the features.
+        return SequentialSampler(eval_dataset)
+
+
+def inputs_only(
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]], names: Iterable[str]
+) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """A collator that sees the columns the model reads and the labels, and none that predictions keep for later."""
+    kept = {"input_ids", "attention_mask", "token_type_ids", "position_ids", *names}
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return collator([{name: value for name, value in row.items() if name in kept} for row in rows])
+
+    return collate

@@ -1,0 +1,180 @@
+"""Whole runs on a small task in the official layout: seeds, baselines, record, resume, submissions, refusals."""
+
+import json
+
+import pytest
+from finetuning_for_tests import checkpoint
+from tiny import tiny_tokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from modeling_electra_rtd.finetuning import run as module
+from modeling_electra_rtd.finetuning.reading import read_task
+from modeling_electra_rtd.finetuning.run import finetune, finetune_set, read_finetuning_recipe
+from modeling_electra_rtd.finetuning.tasks import TASKS
+from modeling_electra_rtd.recipe_files import configuration_folder
+
+
+QUICK = {"num_train_epochs": 12, "learning_rate": 1e-2, "per_device_train_batch_size": 8, "disable_tqdm": True}
+SHIPPED = sorted(path.stem for path in (configuration_folder() / "finetune").glob("*.yaml"))
+NLI = ("entailment", "neutral", "contradiction")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> str:
+    """CoLA: is there a cat? MNLI: three words say which label."""
+    folder = tmp_path_factory.mktemp("glue")
+    animals = ["cat", "dog"]
+    rows = [(i % 2, f"the {animals[i % 2]} sat on a mat" + " and sat" * (i % 3)) for i in range(40)]
+    lines = "".join(f"source\t{label}\t\t{text}\n" for label, text in rows)
+    (folder / "CoLA").mkdir()
+    for name in ("train", "dev"):
+        (folder / "CoLA" / f"{name}.tsv").write_text(lines)
+    (folder / "CoLA" / "test.tsv").write_text("index\tsentence\n0\tthe dog sat\n1\tthe cat sat\n")
+    (folder / "MNLI").mkdir()
+    words = ["cat", "dog", "mat"]
+    header = "index\tsentence1\tsentence2\tgold_label\n"
+    lines = "".join(f"{i}\tthe {words[i % 3]} sat\ta mat\t{NLI[i % 3]}\n" for i in range(30))
+    for name in ("train_subset10k", "dev_matched", "dev_mismatched"):
+        (folder / "MNLI" / f"{name}.tsv").write_text(header + lines)
+    (folder / "AX").mkdir()
+    (folder / "AX" / "diagnostic.tsv").write_text("index\tsentence1\tsentence2\n0\tthe cat sat\ta mat\n")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def done(model, data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "cola"
+    record = finetune(TASKS["cola"], read_task(TASKS["cola"], data_dir), model, str(folder), [0, 1, 2], QUICK)
+    return folder, record
+
+
+def test_every_seed_and_baseline_is_in_the_record(done):
+    folder, record = done
+    assert json.loads((folder / "record.json").read_text()) == json.loads(json.dumps(record, default=float))
+    assert [run["seed"] for run in record["fine_tuned"]["runs"]] == [0, 1, 2]
+    assert [run["seed"] for run in record["from_scratch"]["runs"]] == [0]
+    tuned = record["fine_tuned"]["summary"]["validation"]["matthews_correlation"]
+    assert tuned["seeds"] == 3 and tuned["median"] == 1.0
+    assert record["trivial"]["validation"]["matthews_correlation"] == 0.0
+    assert record["settings"]["layerwise_lr_decay"] == 0.8 and record["settings"]["num_train_epochs"] == 12
+    assert record["versions"]["torch"] and record["data"]["examples"] == {"train": 40, "validation": 40, "test": 2}
+    assert not record["selected_on_validation"]
+
+
+def test_what_lies_in_the_folder(done):
+    folder, record = done
+    assert "| cola | matthews_correlation | **1** |" in (folder / "table.md").read_text()
+    for name in ("curves.png", "confusion.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    lines = (folder / "seed-0" / "predictions_validation.jsonl").read_text().splitlines()
+    assert set(lines) == {'"acceptable"', '"unacceptable"'} and len(lines) == 40
+    assert (folder / "submission" / "CoLA.tsv").read_text() == "index\tprediction\n0\t1\n1\t0\n"
+    assert not list(folder.glob("*/checkpoint-*")) and not (folder / "from-scratch-0" / "model.safetensors").exists()
+
+
+def test_a_fine_tuned_model_is_a_stock_checkpoint(done):
+    folder, _ = done
+    model, info = AutoModelForSequenceClassification.from_pretrained(folder / "seed-1", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "seed-1")
+    logits = model.eval()(**tokenizer("the dog sat on a mat", return_tensors="pt")).logits
+    assert model.config.id2label[int(logits.argmax())] == "acceptable"
+
+
+def test_resuming_keeps_the_seeds_that_are_done(done, model, data_dir, monkeypatch, tmp_path):
+    data = read_task(TASKS["cola"], data_dir)
+    folder = tmp_path / "run"
+    trained = []
+    train = module.FinetuningTrainer.train
+
+    def counted(self, *args, **kwargs):
+        trained.append(self.args.seed)
+        if self.args.seed == 1 and len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(self, *args, **kwargs)
+
+    monkeypatch.setattr(module.FinetuningTrainer, "train", counted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(TASKS["cola"], data, model, str(folder), [0, 1, 2], QUICK)
+    resumed = finetune(TASKS["cola"], data, model, str(folder), [0, 1, 2], QUICK, resume=True)
+    # Seed 0 once, seed 1 twice, seed 2 once, and the baseline.
+    assert trained == [0, 1, 1, 2, 0]
+    uninterrupted = done[1]["fine_tuned"]["runs"]
+    for expected, found in zip(uninterrupted, resumed["fine_tuned"]["runs"], strict=True):
+        assert found["metrics"] == expected["metrics"]
+        losses = [[entry["loss"] for entry in run["log"] if "loss" in entry] for run in (expected, found)]
+        assert losses[0] == losses[1]
+
+
+def test_a_set_of_tasks_has_one_table_and_the_diagnostics(model, data_dir, tmp_path):
+    tasks = [TASKS["cola"], TASKS["mnli"]]
+    values = {**QUICK, "from_scratch_seeds": 0, "num_train_epochs": 1}
+    records = finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir)
+    assert [record["task"] for record in records] == ["cola", "mnli"]
+    table = (tmp_path / "set" / "table.md").read_text()
+    assert "| cola |" in table and "| mnli* |" in table and "| mnli (mismatched)* |" in table
+    assert "train is train_subset10k.tsv" in table
+    shown = (tmp_path / "set" / "mnli" / "submission" / "AX.tsv").read_text().splitlines()
+    assert shown[0] == "index\tprediction" and shown[1].split("\t")[1] in NLI
+    again = finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir, resume=True)
+    assert [record["seconds"] for record in again] == [record["seconds"] for record in records]
+
+
+def test_early_stopping_is_said(model, data_dir, tmp_path):
+    values = {**QUICK, "early_stopping_patience": 1, "num_train_epochs": 6, "from_scratch_seeds": 0}
+    data = read_task(TASKS["cola"], data_dir)
+    record = finetune(TASKS["cola"], data, model, str(tmp_path / "run"), [0], values)
+    assert record["selected_on_validation"]
+    run = record["fine_tuned"]["runs"][0]
+    assert run["best_checkpoint_step"] <= run["steps"]
+    assert "selected on the split that is shown" in (tmp_path / "run" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": [0, 0]}, "seeds are"),
+        ({"seeds": []}, "seeds are"),
+        ({"resume": True}, "nothing to resume"),
+    ],
+)
+def test_refused_before_any_work(model, data_dir, tmp_path, changes, message):
+    arguments = {"seeds": [0], "values": QUICK, **changes}
+    with pytest.raises(ValueError, match=message):
+        finetune(TASKS["cola"], read_task(TASKS["cola"], data_dir), model, str(tmp_path / "run"), **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_taken_folder_and_a_foreign_tokenizer_are_refused(model, data_dir, tmp_path):
+    data = read_task(TASKS["cola"], data_dir)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="already holds something"):
+        finetune(TASKS["cola"], data, model, str(tmp_path / "taken"), [0], QUICK)
+    foreign = checkpoint(tmp_path / "foreign", vocab_size=len(tiny_tokenizer()) - 5)
+    with pytest.raises(ValueError, match="the tokenizer is another model's"):
+        finetune(TASKS["cola"], data, foreign, str(tmp_path / "run"), [0], QUICK)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((configuration_folder() / "finetune").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_shipped_recipe_runs(path, model, data_dir, tmp_path):
+    values = read_finetuning_recipe(str(path), {"max_steps": "2", "from_scratch_seeds": "0", "disable_tqdm": "true"})
+    record = finetune(TASKS["cola"], read_task(TASKS["cola"], data_dir), model, str(tmp_path / "run"), [0], values)
+    assert record["fine_tuned"]["runs"][0]["steps"] == 2
+    assert record["settings"]["learning_rate"] == values["learning_rate"]
+
+
+def test_recipe_keys_are_checked():
+    with pytest.raises(ValueError, match="unknown option --layerwise-lr-decai; did you mean 'layerwise_lr_decay'"):
+        read_finetuning_recipe(None, {"layerwise_lr_decai": "0.9"})
+    with pytest.raises(ValueError, match="--seeds"):
+        read_finetuning_recipe(None, {"seed": "3"})
+    assert read_finetuning_recipe("reference")["last_layer_exponent"] == 2

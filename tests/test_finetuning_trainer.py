@@ -1,0 +1,120 @@
+"""Accumulating 4 x 8 equals 1 x 32 for stock heads, in gradient, loss and updated weights."""
+
+import copy
+
+import pytest
+import torch
+from datasets import Dataset
+from finetuning_for_tests import checkpoint, trainer_of
+from tiny import tiny_tokenizer
+from transformers import Trainer, TrainingArguments
+
+from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
+from modeling_electra_rtd.finetuning.tagging import Tagging
+from modeling_electra_rtd.finetuning.tasks import TASKS
+from modeling_electra_rtd.finetuning.training_args import FinetuningArguments
+
+
+def tagging() -> tuple[Tagging, Dataset]:
+    # Rows with one to six words: a mean of means would weigh their words differently.
+    words = ["cat", "sat", "on", "mat", "dog", "a"]
+    rows = [words[: 1 + (3 * i) % 6] for i in range(32)]
+    examples = Dataset.from_dict({"tokens": rows, "label": [[w in ("cat", "dog") for w in row] for row in rows]})
+    return Tagging(TASKS["ewt_pos"], ("OTHER", "NOUN"), tiny_tokenizer(), 16), examples
+
+
+def classification() -> tuple[SequenceClassification, Dataset]:
+    examples = Dataset.from_dict(
+        {
+            "sentence": [f"the {('cat', 'dog')[i % 2]} sat" + " on a mat" * (i % 3) for i in range(32)],
+            "label": [0, 1] * 16,
+        }
+    )
+    return SequenceClassification(TASKS["cola"], ("no", "yes"), tiny_tokenizer(), 16), examples
+
+
+@pytest.mark.parametrize("make", [tagging, classification])
+def test_accumulation_changes_nothing(make, tmp_path):
+    kind, examples = make()
+    start = kind.load_model(checkpoint(tmp_path / "checkpoint"))
+    results = []
+    for batch, accumulation in ((32, 1), (8, 4)):
+        trainer = trainer_of(
+            kind,
+            copy.deepcopy(start),
+            examples,
+            tmp_path / "run",
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            num_train_epochs=2,
+            warmup_steps=0,
+        )
+        trainer.train()
+        logs = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
+        results.append((logs, trainer.model.state_dict()))
+    (once, weights), (accumulated, accumulated_weights) = results
+    assert len(once) == 2
+    for expected, found in zip(once, accumulated, strict=True):
+        assert found == pytest.approx(expected, rel=2e-4)
+    for name, weight in weights.items():
+        torch.testing.assert_close(accumulated_weights[name], weight, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_trap_is_real(tmp_path):
+    """What the stock `Trainer` does with the same data: four times the loss and the gradient."""
+    kind, examples = classification()
+    start = kind.load_model(checkpoint(tmp_path / "checkpoint"))
+    features = kind.features(examples, training=True)
+    norms = []
+    for batch, accumulation in ((32, 1), (8, 4)):
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / "stock"),
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_steps=1,
+            logging_steps=1,
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+            train_sampling_strategy="sequential",
+        )
+        trainer = Trainer(copy.deepcopy(start), arguments, train_dataset=features, data_collator=kind.collator())
+        trainer.train()
+        norms.append(trainer.state.log_history[0]["grad_norm"])
+    assert norms[1] == pytest.approx(4 * norms[0], rel=0.01)
+
+
+def test_predictions_come_in_the_order_of_the_features(tmp_path):
+    kind, examples = classification()
+    model = kind.load_model(checkpoint(tmp_path / "checkpoint")).eval()
+    trainer = trainer_of(kind, model, examples, tmp_path / "run", per_device_eval_batch_size=5)
+    features = kind.features(examples, training=False)
+    found = trainer.predict(features.remove_columns("labels")).predictions
+    for row, logits in zip(features, found, strict=True):
+        inputs = {name: torch.tensor([row[name]]) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        with torch.no_grad():
+            torch.testing.assert_close(torch.tensor(logits), model(**inputs).logits[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layerwise_lr_decay": 1.5}, r"layerwise_lr_decay is 1.5; it must be in \(0, 1\]"),
+        ({"last_layer_exponent": 3}, "last_layer_exponent is 3; allowed are 1 and 2"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"num_train_epochs": -1}, "num_train_epochs is -1"),
+        ({"from_scratch_seeds": -1}, "from_scratch_seeds is -1"),
+        ({"early_stopping_patience": 2, "eval_strategy": "no"}, "early_stopping_patience needs evaluations"),
+    ],
+)
+def test_arguments_that_cannot_be(values, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        FinetuningArguments(output_dir=str(tmp_path), **values)
+
+
+def test_selecting_a_checkpoint_is_off_unless_asked_for(tmp_path):
+    plain = FinetuningArguments(output_dir=str(tmp_path))
+    assert not plain.load_best_model_at_end and plain.save_strategy == "no"
+    early = FinetuningArguments(output_dir=str(tmp_path), early_stopping_patience=2)
+    assert early.load_best_model_at_end and early.save_strategy == early.eval_strategy == "epoch"

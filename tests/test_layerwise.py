@@ -1,0 +1,112 @@
+"""The rate of every parameter of a three-layer model against the formula by hand, for every family."""
+
+import pytest
+from tiny import tiny_config
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ElectraForSequenceClassification,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    ModernBertForSequenceClassification,
+)
+
+from modeling_electra_rtd.finetuning.layerwise import layerwise_groups, learning_rate_exponents
+
+
+RATE, DECAY = 0.01, 0.5
+
+
+def electra(layers: int = 3):
+    return ElectraForSequenceClassification(tiny_config("electra", num_hidden_layers=layers, embedding_size=16))
+
+
+def rates(model, **options) -> dict[str, float]:
+    groups = layerwise_groups(model, RATE, DECAY, 0.1, **options)
+    by_id = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(by_id)
+    return {name: by_id[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+# Written out, not computed: 0.01 times 0.5 as often as the table in the docstring says.
+@pytest.mark.parametrize(
+    ("exponent", "head", "layers", "embeddings"),
+    [
+        (1, 0.01, {0: 0.00125, 1: 0.0025, 2: 0.005}, 0.000625),
+        (2, 0.01, {0: 0.000625, 1: 0.00125, 2: 0.0025}, 0.0003125),
+    ],
+)
+def test_every_rate_of_a_three_layer_model(exponent, head, layers, embeddings):
+    model = electra()
+    found = rates(model, last_layer_exponent=exponent)
+    expected = {}
+    for name in found:
+        if name.startswith("electra.encoder.layer."):
+            expected[name] = layers[int(name.split(".")[3])]
+        elif name.startswith(("electra.embeddings.", "electra.embeddings_project.")):
+            expected[name] = embeddings
+        else:
+            assert name.startswith("classifier.")
+            expected[name] = head
+    assert found == pytest.approx(expected)
+    assert len(set(found.values())) == 5
+    assert "electra.embeddings_project.weight" in found
+
+
+def test_the_reference_is_one_decay_below_us_everywhere_but_in_the_head():
+    ours, reference = rates(electra()), rates(electra(), last_layer_exponent=2)
+    for name, rate in ours.items():
+        factor = 1 if name.startswith("classifier.") else DECAY
+        assert reference[name] == pytest.approx(rate * factor)
+
+
+def test_what_stands_behind_the_layers_learns_like_the_last():
+    model = ModernBertForSequenceClassification(tiny_config("modernbert", num_hidden_layers=3))
+    exponents = learning_rate_exponents(model)
+    assert exponents["model.final_norm.weight"] == 1
+    assert {exponents[name] for name in exponents if name.startswith("model.layers.2.")} == {1}
+    assert {exponents[name] for name in exponents if name.startswith("model.layers.0.")} == {3}
+    assert {exponents[name] for name in exponents if name.startswith("model.embeddings.")} == {4}
+    assert {exponents[name] for name in exponents if not name.startswith("model.")} == {0}
+
+
+def test_a_family_outside_the_table_of_backbones():
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    exponents = learning_rate_exponents(BertForSequenceClassification(config))
+    assert exponents["bert.encoder.layer.1.output.dense.weight"] == 1
+    # The pooler, which the reference once had and took out, stands behind the layers.
+    assert exponents["bert.pooler.dense.weight"] == 1
+    assert exponents["bert.embeddings.word_embeddings.weight"] == 3
+    assert exponents["classifier.weight"] == 0
+
+
+def test_biases_and_norms_are_not_decayed():
+    model = electra()
+    groups = layerwise_groups(model, RATE, DECAY, 0.1)
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_exempt = name.endswith("bias") or "LayerNorm" in name
+        assert decay[id(parameter)] == (0.0 if is_exempt else 0.1), name
+
+
+def test_two_stacks_have_no_last_layer():
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(
+        tiny_config("electra", num_hidden_layers=2), tiny_config("electra", num_hidden_layers=2)
+    )
+    model = EncoderDecoderModel(config)
+    with pytest.raises(ValueError, match="layerwise_lr_decay.*set layerwise_lr_decay to 1"):
+        layerwise_groups(model, RATE, DECAY, 0.1)
+    groups = layerwise_groups(model, RATE, 1.0, 0.1)
+    assert {group["lr"] for group in groups} == {RATE}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_frozen_parameters_are_left_out():
+    model = electra()
+    model.electra.embeddings.requires_grad_(False)
+    groups = layerwise_groups(model, RATE, DECAY, 0.1)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    assert not any(parameter is model.electra.embeddings.word_embeddings.weight for parameter in trained)
+    assert len(trained) == sum(parameter.requires_grad for parameter in model.parameters())
