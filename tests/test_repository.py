@@ -64,6 +64,8 @@ FLOW = [
     "finetuning.own_task",
     "finetuning.sequence_classification",
     "finetuning.tagging",
+    "finetuning.question_answering",
+    "finetuning.multiple_choice",
     "finetuning.report",
     "finetuning.submission",
     "finetuning.run",

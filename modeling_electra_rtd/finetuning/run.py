@@ -19,6 +19,8 @@ from transformers.utils import logging
 from ..data.tokenization import load_tokenizer
 from ..machine import environment, keep_freed_memory
 from ..recipe_files import read_sections
+from .multiple_choice import MultipleChoice
+from .question_answering import QuestionAnswering
 from .reading import TaskData, read_task
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
 from .sequence_classification import SequenceClassification
@@ -42,6 +44,8 @@ KINDS: dict[str, type[TaskKind]] = {
     "classification": SequenceClassification,
     "regression": SequenceClassification,
     "tagging": Tagging,
+    "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
 }
 
 
