@@ -66,6 +66,8 @@ FLOW = [
     "finetuning.tagging",
     "finetuning.question_answering",
     "finetuning.multiple_choice",
+    "finetuning.extractive_summarization",
+    "finetuning.sequence_to_sequence",
     "finetuning.report",
     "finetuning.submission",
     "finetuning.run",

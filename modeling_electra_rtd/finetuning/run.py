@@ -19,11 +19,13 @@ from transformers.utils import logging
 from ..data.tokenization import load_tokenizer
 from ..machine import environment, keep_freed_memory
 from ..recipe_files import read_sections
+from .extractive_summarization import ExtractiveSummarization
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .reading import TaskData, read_task
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
 from .sequence_classification import SequenceClassification
+from .sequence_to_sequence import SequenceToSequence
 from .submission import write_submission
 from .tagging import Tagging
 from .task_kind import TaskKind
@@ -46,6 +48,9 @@ KINDS: dict[str, type[TaskKind]] = {
     "tagging": Tagging,
     "question_answering": QuestionAnswering,
     "multiple_choice": MultipleChoice,
+    "extractive_summarization": ExtractiveSummarization,
+    "summarization": SequenceToSequence,
+    "translation": SequenceToSequence,
 }
 
 
@@ -218,6 +223,8 @@ class _Run:
         # One stack of layers has a rate for each; an encoder with a new decoder does not.
         if KINDS[task.kind].generates:
             self.values.setdefault("layerwise_lr_decay", 1.0)
+            # Beam search over the whole split costs more than the epoch before it.
+            self.values.setdefault("eval_strategy", "no")
         self.settings = FinetuningArguments(**self.values)
         tokenizer = load_tokenizer(checkpoint)
         self.kind = KINDS[task.kind](
@@ -351,11 +358,8 @@ class _Run:
             write_submission(ax, predictions, kind.labels, examples, self.folder / SUBMISSION / ax.submission)
 
     def _trainer(self, model: torch.nn.Module, arguments: FinetuningArguments) -> FinetuningTrainer:
-        features, examples = self._features["validation"], self.examples["validation"]
-
-        def scores(predicted: transformers.EvalPrediction) -> dict[str, float]:
-            found = self.kind.metrics(self.kind.predictions(predicted.predictions, features, examples), examples)
-            return {name: value for name, value in found.items() if isinstance(value, int | float)}
+        def score(trainer: FinetuningTrainer) -> dict[str, float]:
+            return self.kind.metrics(self.predict(trainer, "validation"), self.examples["validation"])
 
         patience = arguments.early_stopping_patience
         return FinetuningTrainer(
@@ -363,10 +367,10 @@ class _Run:
             args=arguments,
             label_names=self.kind.label_names,
             train_dataset=self._features["train"],
-            eval_dataset=features,
+            eval_dataset=self._features["validation"],
             data_collator=inputs_only(self.kind.collator(), self.kind.label_names),
             processing_class=self.kind.tokenizer,
-            compute_metrics=scores,
+            score=score,
             callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
         )
 

@@ -23,13 +23,21 @@ class FinetuningTrainer(Seq2SeqTrainer):
     Args:
         args: `FinetuningArguments`; `predict_with_generate` says whether predictions are generated.
         label_names: columns that hold what is predicted.
+        score: held-out metrics by name, from this trainer's predictions; what `evaluate` returns and logs.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, args: FinetuningArguments, label_names: Iterable[str] = ("labels",), **kwargs: Any):
+    def __init__(
+        self,
+        args: FinetuningArguments,
+        label_names: Iterable[str] = ("labels",),
+        score: Callable[["FinetuningTrainer"], dict[str, float]] | None = None,
+        **kwargs: Any,
+    ):
         args.label_names = list(label_names)
         super().__init__(args=args, **kwargs)
+        self._score = score
         # No keyword of the loss reaches the model: its plain mean is what compute_loss starts from.
         self.model_accepts_loss_kwargs = False
 
@@ -59,6 +67,16 @@ class FinetuningTrainer(Seq2SeqTrainer):
             # Gradients are averaged over ranks, while the count is that of all of them.
             loss = loss * self._targets(inputs) / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> dict[str, float]:
+        """Scores by the task's own metrics, which need examples as well as labels: answers, words, references."""
+        assert self._score is not None
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._score(self).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _targets(self, batch: dict[str, Tensor]) -> Tensor:
         return batch[self.args.label_names[0]].ne(-100).sum()

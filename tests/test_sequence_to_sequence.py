@@ -1,0 +1,104 @@
+"""What the decoder sees and where its weights come from, by exact tensors; and tiny models that write."""
+
+import pytest
+import torch
+from datasets import Dataset
+from finetuning_for_tests import checkpoint, trainer_of
+from tiny import SEP, randomize, tiny_config, tiny_tokenizer
+from transformers import EncoderDecoderModel, ModernBertModel
+
+from modeling_electra_rtd.finetuning.sequence_to_sequence import SequenceToSequence
+from modeling_electra_rtd.finetuning.tasks import TASKS
+
+
+def kind(name: str = "multi30k_de_en", **options) -> SequenceToSequence:
+    return SequenceToSequence(TASKS[name], (), tiny_tokenizer(), 24, **{"max_target_length": 12, **options})
+
+
+def modernbert(folder) -> str:
+    randomize(ModernBertModel(tiny_config("modernbert"))).save_pretrained(folder)
+    tiny_tokenizer(folder)
+    return str(folder)
+
+
+@pytest.fixture(params=[checkpoint, modernbert], ids=["electra", "modernbert"])
+def model(request, tmp_path):
+    return kind().load_model(request.param(tmp_path / "checkpoint")).eval()
+
+
+def logits(model, source, target):
+    with torch.no_grad():
+        return model(input_ids=source, decoder_input_ids=target).logits
+
+
+def test_the_decoder_sees_the_source_and_no_future(model):
+    source, target = torch.tensor([[2, 9, 10, 3]]), torch.tensor([[2, 20, 21, 22]])
+    before = logits(model, source, target)
+    changed = target.clone()
+    changed[0, 2] = 30
+    after = logits(model, source, changed)
+    torch.testing.assert_close(after[:, :2], before[:, :2], rtol=0, atol=1e-6)
+    assert (after[:, 2:] - before[:, 2:]).abs().max() > 1e-3
+    other = source.clone()
+    other[0, 1] = 40
+    assert (logits(model, other, target) - before).abs().max() > 1e-4
+
+
+def test_what_is_warm_started(model):
+    words = model.encoder.get_input_embeddings().weight
+    assert torch.equal(model.decoder.get_input_embeddings().weight, words)
+    assert model.decoder.get_output_embeddings().weight is model.decoder.get_input_embeddings().weight
+    assert model.decoder.get_input_embeddings().weight is not words
+    if model.config.encoder.model_type == "electra":
+        encoder, decoder = model.encoder.state_dict(), model.decoder.electra.state_dict()
+        assert all(torch.equal(decoder[name], weight) for name, weight in encoder.items())
+        assert {name.split(".")[3] for name in decoder if name not in encoder} == {"crossattention"}
+
+
+def test_it_is_a_stock_checkpoint(model, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    loaded, report = EncoderDecoderModel.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    source, target = torch.tensor([[2, 9, 10, 3]]), torch.tensor([[2, 20, 21, 22]])
+    torch.testing.assert_close(logits(loaded.eval(), source, target), logits(model, source, target))
+    assert loaded.generation_config.num_beams == 4 and loaded.config.decoder_start_token_id == 2
+
+
+def test_targets_end_and_long_ones_are_counted():
+    examples = Dataset.from_dict({"source": ["the cat"], "target": ["a dog"], "references": [["a dog"]]})
+    row = kind().features(examples, training=True)[0]
+    assert row["labels"] == [*tiny_tokenizer()("a dog", add_special_tokens=False)["input_ids"], SEP]
+    assert "labels" not in kind().features(examples, training=False)[0]
+    short = kind(max_target_length=2).features(examples, training=True)[0]
+    assert len(short["labels"]) == 2 and short["labels"][-1] == SEP
+
+
+def test_trivial_guesses_and_case():
+    examples = Dataset.from_dict({"source": ["The Cat sat. A dog ran."], "references": [["the cat sat."]]})
+    assert kind("scitldr").trivial_predictions(None, examples) == ["The Cat sat."]
+    assert kind().trivial_predictions(None, examples) == ["The Cat sat. A dog ran."]
+    assert kind("scitldr").metrics(["THE CAT sat."], examples)["rougeL"] == 100
+
+
+@pytest.mark.parametrize("make", [checkpoint, modernbert], ids=["electra", "modernbert"])
+def test_it_learns_to_write(make, tmp_path):
+    pairs = {"the cat sat": "w1 w2 w3", "a dog sat": "w4 w5", "the mat": "w6 w7 w8 w9", "on a mat": "w2 w4"}
+    examples = Dataset.from_list([{"source": s, "target": t, "references": [[t][0]]} for s, t in pairs.items()])
+    writing = kind()
+    model = writing.load_model(make(tmp_path / "checkpoint"))
+    trainer = trainer_of(
+        writing,
+        model,
+        examples,
+        tmp_path / "run",
+        max_steps=120,
+        learning_rate=5e-3,
+        layerwise_lr_decay=1.0,
+        predict_with_generate=True,
+    )
+    trainer.train()
+    features = writing.features(examples, training=False)
+    outputs = trainer.predict(features).predictions
+    predictions = writing.predictions(outputs, features, examples)
+    assert predictions == list(pairs.values())
+    assert writing.metrics(predictions, examples)["bleu"] > 50
