@@ -91,7 +91,7 @@ def test_it_learns_to_write(make, tmp_path):
         model,
         examples,
         tmp_path / "run",
-        max_steps=120,
+        max_steps=250,
         learning_rate=5e-3,
         layerwise_lr_decay=1.0,
         predict_with_generate=True,

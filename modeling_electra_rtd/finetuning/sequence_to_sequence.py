@@ -139,7 +139,13 @@ class SequenceToSequence(TaskKind):
         return made
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        return DataCollatorForSeq2Seq(self.tokenizer, pad_to_multiple_of=8)
+        pad = DataCollatorForSeq2Seq(self.tokenizer, pad_to_multiple_of=8)
+
+        def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            # Without labels the stock collator hands on `None`, which the trainer takes for labels.
+            return {name: value for name, value in pad(rows).items() if value is not None}
+
+        return collate
 
     def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
         ids = outputs[0] if isinstance(outputs, tuple) else outputs
