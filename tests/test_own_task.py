@@ -1,0 +1,102 @@
+"""A user's own files: what is inferred, and what is refused by name."""
+
+import json
+
+import pytest
+
+from modeling_electra_rtd.finetuning.own_task import explain, own_task
+
+
+def files(folder, train: str, validation: str | None = None, suffix: str = "csv") -> tuple[str, str]:
+    paths = []
+    for name, content in (("train", train), ("validation", train if validation is None else validation)):
+        path = folder / f"{name}.{suffix}"
+        path.write_text(content, encoding="utf-8")
+        paths.append(str(path))
+    return paths[0], paths[1]
+
+
+TOPICS = 'title,body,topic\n"A, b",cats,pets\nC,stars,sky\nD,dogs,pets\n'
+
+
+def test_classes_are_named_in_order(tmp_path):
+    task, data = own_task(*files(tmp_path, TOPICS), text_columns=["title", "body"], label_column="topic")
+    assert (task.kind, task.headline, data.labels) == ("classification", "accuracy", ("pets", "sky"))
+    assert data.splits["train"].to_list()[0] == {"title": "A, b", "body": "cats", "label": 0}
+    assert data.splits["train"]["label"] == [0, 1, 0]
+    assert "classification with 2 labels (pets, sky); text: title, body" in explain(task, data)
+
+
+def test_whole_numbers_are_classes_in_their_order_and_fractions_are_scores(tmp_path):
+    task, data = own_task(*files(tmp_path, "text,label\na,10\nb,9\nc,10\n"))
+    assert (task.kind, data.labels, data.splits["train"]["label"]) == ("classification", ("9", "10"), [1, 0, 1])
+    task, data = own_task(*files(tmp_path, "text,label\na,0.5\nb,1\nc,2\n"))
+    assert (task.kind, task.headline, data.splits["train"]["label"]) == ("regression", "spearman", [0.5, 1.0, 2.0])
+    task, _ = own_task(*files(tmp_path, "text,label\na,1\nb,2\n"), kind="regression")
+    assert task.kind == "regression"
+    many = "text,label\n" + "".join(f"t,{i}\n" for i in range(60))
+    with pytest.raises(ValueError, match="60 different whole numbers: classes or scores\\? give --kind"):
+        own_task(*files(tmp_path, many))
+
+
+def test_tags_from_lists_and_from_token_files(tmp_path):
+    rows = [{"words": ["A", "cat"], "tags": ["O", "B-x"]}, {"words": ["B"], "tags": ["O"]}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    task, data = own_task(*files(tmp_path, lines, suffix="jsonl"), label_column="tags")
+    assert (task.kind, task.metric, data.labels) == ("tagging", "entities", ("O", "B-x"))
+    assert data.splits["train"].to_list()[0] == {"tokens": ["A", "cat"], "label": [0, 1]}
+    task, data = own_task(*files(tmp_path, "A DET\ncat N\n\nB N\n", suffix="conll"))
+    assert (task.metric, task.headline, data.labels) == ("tags", "accuracy", ("DET", "N"))
+    uneven = json.dumps({"words": ["A", "cat"], "tags": ["O"]}) + "\n"
+    with pytest.raises(ValueError, match="row 1: 1 tags for 2 tokens"):
+        own_task(*files(tmp_path, uneven, suffix="jsonl"), label_column="tags")
+
+
+def test_a_test_file_needs_no_label(tmp_path):
+    test = tmp_path / "test.tsv"
+    test.write_text("title\tbody\nX\ty\n")
+    task, data = own_task(
+        *files(tmp_path, TOPICS), test_file=str(test), text_columns=["title", "body"], label_column="topic"
+    )
+    assert data.splits["test"].to_list() == [{"title": "X", "body": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "options", "message"),
+    [
+        (TOPICS, None, {"label_column": "tpic"}, "no column 'tpic'; did you mean 'topic'"),
+        (
+            TOPICS,
+            None,
+            {"label_column": "topic", "text_columns": ["titel"]},
+            "did you mean 'title'",
+        ),
+        (TOPICS, None, {}, "which column is the label\\? give --label-column, one of title, body, topic"),
+        (
+            TOPICS,
+            "title,body,topic\nE,f,sea\n",
+            {"label_column": "topic"},
+            "validation.csv, row 1: label 'sea'",
+        ),
+        (TOPICS, "title,topic\nE,sky\n", {"label_column": "topic"}, "validation.csv: no column 'body'"),
+        (TOPICS, "title,body,topic\nE,,sky\n", {"label_column": "topic"}, "validation.csv, row 1: 'body' is empty"),
+        ("a,b,c,label\nx,y,z,1\n", None, {}, "which columns are the text\\?"),
+        ("text,label\nx,1\ny,1\n", None, {}, "has one value only, '1'"),
+        ("text,label\nx,a\ny,b\n", None, {"kind": "regression"}, "row 1: score 'a' is not a number"),
+        ("text,label\n", None, {}, "train.csv"),
+    ],
+)
+def test_what_is_wrong_is_named(train, validation, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        own_task(*files(tmp_path, train, validation), **options)
+
+
+def test_files_that_are_not_there(tmp_path):
+    train, _ = files(tmp_path, TOPICS)
+    with pytest.raises(ValueError, match="no validation split: give --validation-file"):
+        own_task(train, None)
+    with pytest.raises(ValueError, match="nowhere.csv: no such file"):
+        own_task(train, str(tmp_path / "nowhere.csv"))
+    (tmp_path / "train.xls").write_text("x")
+    with pytest.raises(ValueError, match="unknown kind of file '.xls'; allowed: .csv"):
+        own_task(str(tmp_path / "train.xls"), train)
