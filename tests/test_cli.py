@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
+from transformers import AutoTokenizer, ElectraConfig, ElectraForPreTraining
 
+from modeling_electra_rtd import ElectraRtdForPreTraining
 from modeling_electra_rtd.cli import build_parser, main
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
 
 
-VERBS = ("quickstart", "tokenizer", "prepare", "pretrain", "evaluate", "export", "inspect")
+VERBS = ("quickstart", "tokenizer", "prepare", "pretrain", "finetune", "evaluate", "export", "inspect")
 MODEL = (
     '{"model_type": "electra", "hidden_size": 32, "intermediate_size": 48, '
     '"num_hidden_layers": 1, "num_attention_heads": 2}'
@@ -168,3 +171,45 @@ def test_bad_models_are_refused_in_one_line(data, trained, tmp_path, capsys):
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         main(["tokenizer", "--debug", "--corpus", str(tmp_path / "no"), "--output-dir", str(tmp_path / "out")])
+
+
+def labelled(folder: Path) -> list[str]:
+    for name in ("train", "dev"):
+        (folder / f"{name}.csv").write_text("text,topic\n" + "The river rises.,water\nThe city grows.,land\n" * 4)
+    files = ["--train-file", str(folder / "train.csv"), "--validation-file", str(folder / "dev.csv")]
+    return [*files, "--label-column", "topic"]
+
+
+def test_fine_tuning_on_own_files(trained, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("training:\n  num_train_epochs: 1\n  from_scratch_seeds: 0\n  learning_rate: 5e-4\n")
+    folder = tmp_path / "run"
+    # The recipe stands behind an option that takes any number of values.
+    command = ["finetune", "--model", trained, "--output-dir", str(folder), *labelled(tmp_path)]
+    assert main([*command, "--seeds", "0", "1", str(recipe), "--weight-decay", "0"]) == 0
+    assert "classification with 2 labels (land, water)" in capsys.readouterr().out
+    record = json.loads((folder / "record.json").read_text())
+    assert [run["seed"] for run in record["fine_tuned"]["runs"]] == [0, 1]
+    settings = record["settings"]
+    assert (settings["learning_rate"], settings["weight_decay"], settings["num_train_epochs"]) == (5e-4, 0.0, 1.0)
+    assert "already holds something" in fails(capsys, *command)
+
+
+def test_bad_fine_tuning_is_refused_in_one_line(trained, tmp_path, capsys):
+    folder = tmp_path / "run"
+    command = ["finetune", "--model", trained, "--output-dir", str(folder)]
+    own = labelled(tmp_path)
+    assert "give --task, or --train-file" in fails(capsys, *command)
+    assert "did you mean 'mrpc'" in fails(capsys, *command, "--task", "mrcp")
+    assert "no train split" in fails(capsys, *command, "--task", "mrpc", "--data-dir", str(tmp_path))
+    assert "no validation split" in fails(capsys, *command, *own[:2])
+    assert "did you mean 'learning_rate'" in fails(capsys, *command, *own, "--learning-rat", "1")
+    assert "did you mean 'topic'" in fails(capsys, *command, *own[:-1], "topi")
+    nowhere = ["finetune", "--model", str(tmp_path / "nowhere"), "--output-dir", str(folder), *own]
+    assert "nowhere" in fails(capsys, *nowhere)
+    generator = ["finetune", "--model", str(tmp_path / "generator"), "--output-dir", str(folder), *own]
+    ElectraRtdForPreTraining.from_pretrained(trained).generator.save_pretrained(tmp_path / "generator")
+    AutoTokenizer.from_pretrained(trained).save_pretrained(tmp_path / "generator")
+    ElectraForPreTraining(ElectraConfig(vocab_size=200)).save_pretrained(tmp_path)
+    assert "is a generator" in fails(capsys, *generator)
+    assert not folder.exists()

@@ -35,11 +35,22 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("electra-rtd ")]
 
 
+def write_labelled(folder: Path) -> None:
+    """MRPC in its official layout, and files of one's own."""
+    (folder / "glue" / "MRPC").mkdir(parents=True)
+    header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    rows = "".join(f"{i % 2}\t1\t2\tThe river rises .\tThe river {('falls', 'rises')[i % 2]} .\n" for i in range(20))
+    for name in ("train", "dev"):
+        (folder / "glue" / "MRPC" / f"{name}.tsv").write_text(header + rows)
+        (folder / f"{name}.csv").write_text("text,topic\n" + "The river rises.,water\nThe city grows.,land\n" * 8)
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     """A folder in which the README's own-text commands have been run, in order."""
     folder = tmp_path_factory.mktemp("readme")
     write_corpus(folder / "my_corpus", documents=300)
+    write_labelled(folder)
     before = os.getcwd()
     os.chdir(folder)
     try:
@@ -56,6 +67,8 @@ def workplace(tmp_path_factory) -> Path:
                     options |= {"discriminator_checkpoint": pair[0], "generator_checkpoint": pair[1]}
                     options["tokenizer"] = "runs/tokenizer"
                 rest += [part for name, value in options.items() for part in (f"--{name}", value)]
+            if verb == "finetune":
+                rest += ["--seeds", "0", "--num-train-epochs", "1", "--max-length", "32"]
             # No Hub in a test: the tokenizer stands in for google/electra-small-discriminator's.
             rest = ["runs/tokenizer" if part.startswith("google/") else part for part in rest]
             assert main([verb, *rest]) == 0, (verb, rest)
@@ -74,6 +87,12 @@ def run_python(code: str, folder: Path, **environment: str) -> None:
 def test_the_commands_leave_what_the_readme_says(workplace):
     for name in ("runs/tiny/curves.png", "runs/tiny/run.json", "runs/tiny/recipe.yaml", "runs/continued/run.json"):
         assert (workplace / name).is_file(), name
+
+
+def test_fine_tuning_leaves_tables(workplace):
+    table = (workplace / "runs" / "mrpc" / "table.md").read_text()
+    assert table.count("| mrpc | accuracy |") == 1
+    assert "| train | accuracy |" in (workplace / "runs" / "topics" / "table.md").read_text()
 
 
 def test_the_loading_example_needs_only_transformers(workplace):
