@@ -31,7 +31,7 @@ TRAINING_SECONDS = 210
 VOCAB_SIZE = 8192
 # Of the fine-tuning at the end.
 LABELLED_EXAMPLES = {"train": 4000, "validation": 1000}
-FINETUNING = {"num_train_epochs": 4, "learning_rate": 1e-3, "max_length": 64}
+FINETUNING = {"num_train_epochs": 3, "learning_rate": 3e-4, "max_length": 64}
 # Every such document is kept from pre-training, for the labelled task.
 _LABELLED_EVERY = 6
 _SENTENCES = 3
