@@ -1,11 +1,10 @@
 """Exact match and F1 by the rules of SQuAD 2.0, where a question may have no answer, and the best null threshold."""
 
-import re
-import string
-from collections import Counter
-
 import datasets
 import evaluate
+
+# evaluate copies this file elsewhere, so what it shares is named in full.
+from modeling_electra_rtd.finetuning.metrics.squad.squad import normalized, overlap_f1
 
 
 _DESCRIPTION = """\
@@ -41,12 +40,12 @@ def compute(
             raise ValueError(f"question {reference['id']!r} has no prediction")
         prediction = by_id[reference["id"]]
         # A reference of nothing but articles and punctuation is none, as in the official scorer.
-        accepted = [text for text in reference["answers"]["text"] if _normalized(text)] or [""]
+        accepted = [text for text in reference["answers"]["text"] if normalized(text)] or [""]
         text = prediction["prediction_text"]
         rows.append(
             (
-                float(max(_normalized(text) == _normalized(answer) for answer in accepted)),
-                max(_overlap_f1(text, answer) for answer in accepted),
+                float(max(normalized(text) == normalized(answer) for answer in accepted)),
+                max(overlap_f1(text, answer) for answer in accepted),
                 bool(reference["answers"]["text"]),
                 float(prediction["no_answer_probability"]),
             )
@@ -79,19 +78,6 @@ def _best_threshold(rows: list[tuple], column: int) -> tuple[float, float]:
         if score > best:
             best, threshold = score, row[3]
     return 100 * best / len(rows), threshold
-
-
-def _normalized(text: str) -> str:
-    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def _overlap_f1(predicted: str, answer: str) -> float:
-    words, expected = _normalized(predicted).split(), _normalized(answer).split()
-    if not words or not expected:
-        return float(words == expected)
-    common = sum((Counter(words) & Counter(expected)).values())
-    return 2 * common / (len(words) + len(expected))
 
 
 class SquadV2(evaluate.Metric):
