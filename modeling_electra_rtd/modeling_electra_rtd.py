@@ -318,6 +318,9 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         special_token_ids = self.config.special_token_ids or []
         self.register_buffer("special_token_ids", torch.tensor(special_token_ids), persistent=False)
         self.post_init()
+        # post_init adds what the stock encoders name, ModernBERT's embedding block among it: as a unit of FSDP2 it
+        # would hold the word embeddings, which the generator's output layer holds in another.
+        self._no_split_modules = {backbone_of(config.discriminator_config).layer_class}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any):
