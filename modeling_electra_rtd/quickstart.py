@@ -93,6 +93,9 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
 
     held_out = record["held_out"]
     table = Table(title="quickstart", show_header=False)
+    table.add_column()
+    # Paths are there to be copied: they wrap rather than end in dots.
+    table.add_column(overflow="fold")
     rows = {
         "text": f"{corpus.stat().st_size / 1e6:.1f} MB, {len(documents):,} documents",
         "blocks": f"{manifest['splits']['train']['blocks']:,} of {manifest['max_length']} tokens, "
