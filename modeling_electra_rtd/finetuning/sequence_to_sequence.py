@@ -34,10 +34,10 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 class SequenceToSequence(TaskKind):
     """The checkpoint's encoder reads; an ELECTRA decoder of the same sizes writes.
 
-    What starts from pre-trained weights (Rothe et al. 2020): for an ELECTRA checkpoint the encoder and the whole
-    decoder but its cross-attention, which is new. Other families have no cross-attending decoder in `transformers`, so
-    there the decoder's layers are new too, and only its word embeddings are the encoder's. The output layer is tied to
-    the decoder's word embeddings.
+    What starts from pre-trained weights (Rothe et al. 2020): the encoder; of the decoder, for an ELECTRA checkpoint,
+    embeddings and layers but their cross-attention, and for any other family the word embeddings alone, where they
+    have the encoder's width. The rest is new, the transform before the output layer included. The output layer is tied
+    to the decoder's word embeddings. `warm_started` says this of a model.
 
     Attributes:
         num_beams: of beam search.
@@ -45,16 +45,22 @@ class SequenceToSequence(TaskKind):
             warning counts them.
         no_repeat_ngram_size: for summaries; translations repeat what their source repeats.
         length_penalty: exponent on the length that beams are divided by.
+        early_stopping: whether the search ends with `num_beams` finished beams.
     """
 
     num_beams: int = 4
     max_target_length: int = 64
     no_repeat_ngram_size: int = 3
     length_penalty: float = 1.0
+    early_stopping: bool = True
 
     generates: ClassVar[bool] = True
 
     def load_model(self, checkpoint: str) -> PreTrainedModel:
+        """
+        Raises:
+            ValueError: for a `max_target_length` beyond the decoder's positions; see `load_with_new_head`.
+        """
         encoder = load_with_new_head(AutoModel, checkpoint)
         decoder = ElectraForCausalLM(self._decoder_config(encoder.config))
         # What is tied before and behind the copy is one tensor: the words of the decoder and its output layer.
@@ -62,7 +68,7 @@ class SequenceToSequence(TaskKind):
             if encoder.config.model_type == "electra":
                 unknown = decoder.electra.load_state_dict(encoder.state_dict(), strict=False)
                 assert not unknown.unexpected_keys and all("crossattention" in name for name in unknown.missing_keys)
-            else:
+            elif _shares_word_embeddings(encoder, decoder):
                 decoder.get_input_embeddings().weight.copy_(encoder.get_input_embeddings().weight)
         return self._joined(encoder, decoder)
 
@@ -81,9 +87,14 @@ class SequenceToSequence(TaskKind):
                 intermediate_size=config.intermediate_size,
                 num_hidden_layers=config.num_hidden_layers,
                 num_attention_heads=config.num_attention_heads,
-                max_position_embeddings=512,
+                max_position_embeddings=max(512, self.max_target_length),
             )
-        decoder.is_decoder = decoder.add_cross_attention = True
+        if self.max_target_length > decoder.max_position_embeddings:
+            raise ValueError(
+                f"max_target_length is {self.max_target_length}; the decoder has the checkpoint's "
+                f"{decoder.max_position_embeddings} positions"
+            )
+        decoder.is_decoder = decoder.add_cross_attention = decoder.tie_word_embeddings = True
         decoder.pad_token_id = self.tokenizer.pad_token_id
         return decoder
 
@@ -98,7 +109,7 @@ class SequenceToSequence(TaskKind):
         search = {
             "max_length": self.max_target_length,
             "num_beams": self.num_beams,
-            "early_stopping": True,
+            "early_stopping": self.early_stopping,
             "length_penalty": self.length_penalty,
         }
         if self.task.kind == "summarization":
@@ -169,3 +180,25 @@ class SequenceToSequence(TaskKind):
         if self.task.kind == "translation":
             return list(examples["source"])
         return [_SENTENCE.split(source, maxsplit=1)[0] for source in examples["source"]]
+
+
+def warm_started(model: EncoderDecoderModel) -> dict[str, str]:
+    """What `SequenceToSequence.load_model` took from the checkpoint, for the record of a result.
+
+    Returns:
+        `encoder`, `decoder.embeddings`, `decoder.layers`, `decoder.cross_attention` and `decoder.output`, each
+        "pre-trained" or "new", with what is excepted.
+    """
+    is_electra = model.config.encoder.model_type == "electra"
+    words = "pre-trained words, the rest new" if _shares_word_embeddings(model.encoder, model.decoder) else "new"
+    return {
+        "encoder": "pre-trained",
+        "decoder.embeddings": "pre-trained" if is_electra else words,
+        "decoder.layers": "pre-trained" if is_electra else "new",
+        "decoder.cross_attention": "new",
+        "decoder.output": "new, tied to the decoder's words",
+    }
+
+
+def _shares_word_embeddings(encoder: PreTrainedModel, decoder: PreTrainedModel) -> bool:
+    return encoder.get_input_embeddings().weight.shape == decoder.get_input_embeddings().weight.shape
