@@ -25,7 +25,7 @@ from .question_answering import QuestionAnswering
 from .reading import TaskData, read_task
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
 from .sequence_classification import SequenceClassification
-from .sequence_to_sequence import SequenceToSequence
+from .sequence_to_sequence import SequenceToSequence, warm_started
 from .submission import write_submission
 from .tagging import Tagging
 from .task_kind import TaskKind
@@ -112,7 +112,8 @@ def finetune(
     run = _Run(task, data, checkpoint, folder, values)
     scratch_seeds = seeds[: run.settings.from_scratch_seeds]
     # Every model is built once before anything is written, so that a checkpoint that does not fit costs nothing.
-    config = run.kind.load_model(checkpoint).config
+    model = run.kind.load_model(checkpoint)
+    config = model.config
     started = time.perf_counter()
     tuned = [run.seed(seed) for seed in seeds]
     scratch = [run.seed(seed, config) for seed in scratch_seeds]
@@ -122,6 +123,7 @@ def finetune(
         "kind": task.kind,
         "headline": task.headline,
         "model": checkpoint,
+        "warm_started": warm_started(model) if run.kind.generates else "the encoder; the head is new",
         "data": {
             "sources": data.sources,
             "stand_ins": data.stand_ins,
