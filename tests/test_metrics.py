@@ -122,7 +122,7 @@ def test_tags_are_counted_token_by_token():
         ("cat cat", ["cat"], 0, 200 / 3),
         ("theater", ["ater"], 0, 0),
         ("", ["cat"], 0, 0),
-        ("the", ["a"], 100, 100),
+        ("the", ["a"], 100, 0),  # equal once normalised, but no word in common
         ("Zürich", ["zürich"], 100, 100),
         ("it's", ["its"], 100, 100),
     ],
@@ -205,6 +205,20 @@ def test_translations_equal_sacrebleu():
     assert "tok:13a" in signature(predictions, references)
     with pytest.raises(ValueError, match="same number of references"):
         compute("translations", ["a", "b"], [["a"], ["b", "c"]])
+
+
+def test_squad_v2_threshold_search_counts_any_text_as_an_answer():
+    # By hand: "the" is equal to no answer once normalised, but it is an answer to the search.
+    scores = compute("squad_v2", *squad_v2([("the", 0.1, []), ("cat", 0.2, ["cat"])]))
+    assert scores["exact_match"] == scores["f1"] == 100
+    assert (scores["best_exact"], scores["best_exact_thresh"]) == (50, 0.0)
+    assert (scores["best_f1"], scores["best_f1_thresh"]) == (50, 0.0)
+
+
+@pytest.mark.parametrize("name", ["summaries", "translations"])
+def test_a_plain_text_is_no_list_of_references(name):
+    with pytest.raises(ValueError, match="found a plain text"):
+        compute(name, ["a cat", "a dog"], ["a cat", "a dog"])
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -46,12 +46,10 @@ def normalized(text: str) -> str:
 
 
 def overlap_f1(predicted: str, answer: str) -> float:
-    """F1 over words; with an empty side it is whether both are empty."""
+    """F1 over words; 0 without a common word, also where both sides are empty, as in the scorer of SQuAD 1.1."""
     words, expected = normalized(predicted).split(), normalized(answer).split()
-    if not words or not expected:
-        return float(words == expected)
     common = sum((Counter(words) & Counter(expected)).values())
-    return 2 * common / (len(words) + len(expected))
+    return 2 * common / (len(words) + len(expected)) if common else 0.0
 
 
 class Squad(evaluate.Metric):

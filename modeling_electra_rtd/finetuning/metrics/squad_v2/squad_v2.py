@@ -42,12 +42,15 @@ def compute(
         # A reference of nothing but articles and punctuation is none, as in the official scorer.
         accepted = [text for text in reference["answers"]["text"] if normalized(text)] or [""]
         text = prediction["prediction_text"]
+        exact = float(max(normalized(text) == normalized(answer) for answer in accepted))
         rows.append(
             (
-                float(max(normalized(text) == normalized(answer) for answer in accepted)),
-                max(overlap_f1(text, answer) for answer in accepted),
+                exact,
+                # Nothing matches nothing here, though it shares no word with it.
+                max(exact, *(overlap_f1(text, answer) for answer in accepted)),
                 bool(reference["answers"]["text"]),
                 float(prediction["no_answer_probability"]),
+                bool(text),
             )
         )
     scores: dict[str, float] = {"total": len(rows)}
@@ -70,11 +73,15 @@ def _thresholded(row: tuple, column: int, threshold: float | None) -> float:
 
 
 def _best_threshold(rows: list[tuple], column: int) -> tuple[float, float]:
-    """From answering nothing at all, questions are answered one by one, the surest first."""
+    """From answering nothing at all, questions are answered one by one, the surest first.
+
+    As in the official scorer any text given to a question without an answer is wrong here, also one of nothing but
+    articles and punctuation, and questions of equal probability are answered one by one too.
+    """
     score = float(sum(not row[2] for row in rows))
     best, threshold = score, 0.0
     for row in sorted(rows, key=lambda row: row[3]):
-        score += row[column] - float(not row[2])
+        score += row[column] if row[2] else -float(row[4])
         if score > best:
             best, threshold = score, row[3]
     return 100 * best / len(rows), threshold

@@ -17,10 +17,13 @@ def compute(predictions: list[str], references: list[list[str]]) -> dict[str, fl
     """Scores of summaries against one or more references each.
 
     Raises:
-        ValueError: for empty or unequally long lists, or an example without references.
+        ValueError: for empty or unequally long lists, an example without references, or one with a plain text for
+            its list of references.
     """
     if not references or len(predictions) != len(references) or not all(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references; each needs at least one")
+    if any(isinstance(accepted, str) for accepted in references):
+        raise ValueError("references are lists of accepted texts, one list for each prediction; found a plain text")
     scorer = RougeScorer(_NAMES, use_stemmer=True)
     totals = dict.fromkeys(_NAMES, 0.0)
     for predicted, accepted in zip(predictions, references, strict=True):

@@ -13,7 +13,8 @@ def compute(predictions: list[str], references: list[list[str]]) -> dict[str, fl
     """Scores of translations against as many references each as every other has.
 
     Raises:
-        ValueError: for empty or unequally long lists, or examples with different numbers of references.
+        ValueError: for empty or unequally long lists, examples with different numbers of references, or one with a
+            plain text for its list of references.
     """
     streams = _streams(predictions, references)
     return {
@@ -32,6 +33,8 @@ def signature(predictions: list[str], references: list[list[str]]) -> str:
 def _streams(predictions: list[str], references: list[list[str]]) -> list[list[str]]:
     if not references or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    if any(isinstance(accepted, str) for accepted in references):
+        raise ValueError("references are lists of accepted texts, one list for each prediction; found a plain text")
     counts = {len(accepted) for accepted in references}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"every prediction needs the same number of references, at least one; found {sorted(counts)}")
