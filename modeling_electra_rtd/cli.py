@@ -204,8 +204,9 @@ def _finetune(arguments: argparse.Namespace) -> None:
 
     from .finetuning.own_task import explain, own_task
     from .finetuning.reading import read_task
+    from .finetuning.recipes import read_finetuning_recipe
     from .finetuning.report import markdown_table
-    from .finetuning.run import TABLE, finetune, finetune_set, read_finetuning_recipe
+    from .finetuning.run import TABLE, finetune, finetune_set
     from .finetuning.tasks import GLUE, find_task
 
     if bool(arguments.task) == bool(arguments.train_file):

@@ -27,6 +27,7 @@ def trainer_of(kind: TaskKind, model: PreTrainedModel, train: Dataset, folder: P
         model=model,
         args=arguments,
         label_names=kind.label_names,
+        loss=kind.loss,
         train_dataset=kind.features(train, training=True),
         data_collator=inputs_only(kind.collator(), kind.label_names),
         processing_class=kind.tokenizer,

@@ -1,6 +1,7 @@
 """Whole runs on a small task in the official layout: seeds, baselines, record, resume, submissions, refusals."""
 
 import json
+from pathlib import Path
 
 import pytest
 from finetuning_for_tests import checkpoint
@@ -9,7 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from modeling_electra_rtd.finetuning import run as module
 from modeling_electra_rtd.finetuning.reading import read_task
-from modeling_electra_rtd.finetuning.run import finetune, finetune_set, read_finetuning_recipe
+from modeling_electra_rtd.finetuning.recipes import kind_options, read_finetuning_recipe
+from modeling_electra_rtd.finetuning.run import finetune, finetune_set
 from modeling_electra_rtd.finetuning.tasks import TASKS
 from modeling_electra_rtd.recipe_files import configuration_folder
 
@@ -178,3 +180,35 @@ def test_recipe_keys_are_checked():
     with pytest.raises(ValueError, match="--seeds"):
         read_finetuning_recipe(None, {"seed": "3"})
     assert read_finetuning_recipe("reference")["last_layer_exponent"] == 2
+
+
+def test_a_run_that_diverged_is_named_and_counts(model, tmp_path):
+    folder = tmp_path / "data" / "STS-B"
+    folder.mkdir(parents=True)
+    rows = "".join(f"the cat\ta mat{' and' * (i % 3)}\t{i % 6}\n" for i in range(24))
+    for name in ("train", "dev"):
+        (folder / f"{name}.tsv").write_text("sentence1\tsentence2\tscore\n" + rows)
+    values = {**QUICK, "num_train_epochs": 1, "learning_rate": 1e30, "warmup_steps": 0, "from_scratch_seeds": 0}
+    data = read_task(TASKS["stsb"], str(tmp_path / "data"))
+    record = finetune(TASKS["stsb"], data, model, str(tmp_path / "run"), [0], values)
+    assert record["fine_tuned"]["failed_seeds"] == [0]
+    assert record["fine_tuned"]["summary"]["validation"]["spearman"]["median"] == 0.0
+    assert "failed seeds 0" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_options_of_a_kind_go_to_it_and_to_no_other(model, data_dir, tmp_path):
+    values = read_finetuning_recipe(None, {"doc_stride": "64", "learning_rate": "1e-3"})
+    assert values == {"doc_stride": 64, "learning_rate": 1e-3}
+    assert kind_options(values, TASKS["squad"]) == ({"learning_rate": 1e-3}, {"doc_stride": 64})
+    with pytest.raises(ValueError, match="doc_stride is an option of question_answering; cola is classification"):
+        finetune(TASKS["cola"], read_task(TASKS["cola"], data_dir), model, str(tmp_path / "run"), [0], values)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_second_text_of_a_pair_is_a_segment_also_for_a_bare_tokenizer_file(data_dir, tmp_path):
+    folder = Path(checkpoint(tmp_path / "bare"))
+    (folder / "tokenizer_config.json").unlink()
+    run = module._Run(TASKS["mnli"], read_task(TASKS["mnli"], data_dir), str(folder), tmp_path / "run", {})
+    row = run._features["train"][0]
+    assert row["token_type_ids"] == [0] * 5 + [1] * 3
+    assert sum(row["attention_mask"]) == 8

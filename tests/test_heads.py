@@ -5,11 +5,13 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_config, tiny_pair, tiny_tokenizer
+from tiny import randomize, tiny_config, tiny_pair, tiny_tokenizer
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    BertConfig,
+    BertForMaskedLM,
     ElectraForMaskedLM,
     ElectraForPreTraining,
 )
@@ -71,3 +73,45 @@ def test_fresh_weights_are_the_seeds():
         torch.manual_seed(seed)
         states.append(fresh(AutoModelForSequenceClassification, config).classifier.dense.weight)
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("family", ["electra", "modernbert"])
+@pytest.mark.parametrize("auto_class", [AutoModelForSequenceClassification, AutoModelForTokenClassification])
+def test_a_head_of_the_same_kind_is_new_for_every_seed(family, auto_class, tmp_path):
+    first = randomize(auto_class.from_config(tiny_config(family, num_labels=2)))
+    first.save_pretrained(tmp_path)
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        states.append(load_with_new_head(auto_class, str(tmp_path), num_labels=2).state_dict())
+    prefix = f"{first.base_model_prefix}."
+    for name, weight in first.state_dict().items():
+        found = [state[name] for state in states]
+        if name.startswith(prefix):
+            assert torch.equal(found[0], weight) and torch.equal(found[1], weight), name
+        elif weight.ndim == 2:
+            assert not torch.equal(found[0], weight) and not torch.equal(found[0], found[1]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_trained_in_full(dtype, tmp_path):
+    ElectraForPreTraining(tiny_config("electra")).to(dtype).save_pretrained(tmp_path)
+    model = load_with_new_head(AutoModelForSequenceClassification, str(tmp_path))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in load_with_new_head(AutoModel, str(tmp_path)).parameters()} == {
+        torch.float32
+    }
+    again = fresh(AutoModelForSequenceClassification, model.config)
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForSequenceClassification])
+def test_a_pooler_counts_as_head(auto_class, tmp_path):
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    source = BertForMaskedLM(config)
+    source.save_pretrained(tmp_path)
+    model = load_with_new_head(auto_class, str(tmp_path))
+    layer = source.bert.encoder.layer[1].output.dense.weight
+    assert torch.equal(model.base_model.encoder.layer[1].output.dense.weight, layer)

@@ -5,6 +5,8 @@ from tiny import tiny_config
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     ElectraForSequenceClassification,
     EncoderDecoderConfig,
     EncoderDecoderModel,
@@ -110,3 +112,19 @@ def test_frozen_parameters_are_left_out():
     trained = [parameter for group in groups for parameter in group["params"]]
     assert not any(parameter is model.electra.embeddings.word_embeddings.weight for parameter in trained)
     assert len(trained) == sum(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_tables_of_relative_positions_learn_like_embeddings():
+    config = DebertaV2Config(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=16,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+    )
+    exponents = learning_rate_exponents(DebertaV2ForSequenceClassification(config))
+    assert exponents["deberta.encoder.rel_embeddings.weight"] == 4
+    assert exponents["deberta.embeddings.word_embeddings.weight"] == 4
+    assert exponents["deberta.encoder.layer.2.output.dense.weight"] == 1

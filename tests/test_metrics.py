@@ -225,3 +225,8 @@ def test_a_plain_text_is_no_list_of_references(name):
 def test_nothing_cannot_be_scored(name):
     with pytest.raises(ValueError):
         compute(name, [], [])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_correlation_with_what_is_not_finite_is_none(value):
+    assert compute("correlation", [1.0, value, 2.0], [1.0, 2.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from finetuning_for_tests import checkpoint, trainer_of
 from tiny import tiny_tokenizer
@@ -147,3 +148,37 @@ def test_it_learns(tmp_path):
     features = answering.features(data, training=False)
     outputs = trainer.predict(features).predictions
     assert answering.metrics(answering.predictions(outputs, features, data), data)["exact_match"] == 100
+
+
+def test_silence_everywhere_is_a_failed_run():
+    small = kind("squad_v2", max_length=16)
+    rows = [{"id": str(i), "prediction_text": text, "no_answer_probability": 0.99} for i, text in enumerate("ab")]
+    assert small.is_degenerate(rows)
+    rows[0]["no_answer_probability"] = 0.01
+    assert not small.is_degenerate(rows)
+
+
+def test_the_loss_does_not_see_padding():
+    small = kind(max_length=16)
+    generator = torch.Generator().manual_seed(0)
+    logits = {name: torch.randn(2, 20, generator=generator) for name in ("start_logits", "end_logits")}
+    batch = {
+        "attention_mask": torch.tensor([[1] * 12 + [0] * 8, [1] * 7 + [0] * 13]),
+        "start_positions": torch.tensor([3, 0]),
+        "end_positions": torch.tensor([5, 0]),
+    }
+    expected = []
+    for row, length in ((0, 12), (1, 7)):
+        for end in ("start", "end"):
+            scores = logits[f"{end}_logits"][row, :length]
+            expected.append(scores.logsumexp(0) - scores[batch[f"{end}_positions"][row]])
+    torch.testing.assert_close(small.loss(logits, batch), torch.stack(expected).mean())
+
+
+def test_what_cannot_be_asked():
+    with pytest.raises(ValueError, match="max_length is 8"):
+        kind(max_length=8)
+    with pytest.raises(ValueError, match="n_best_size is 0"):
+        kind(n_best_size=0)
+    with pytest.raises(ValueError, match="no question of the training split has its answer"):
+        kind().features(examples("zebra"), training=True)

@@ -190,3 +190,26 @@ def test_swag(tmp_path):
         "choices": ["sits.", "runs.", "eats.", 'says "no".'],
         "label": 3,
     }
+
+
+def test_broken_lines_of_qqp_are_counted_and_left_out(tmp_path, caplog):
+    folder = tmp_path / "QQP"
+    folder.mkdir()
+    header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    good = "".join(f"{i}\t1\t2\twho is {i} ?\twhat is {i} ?\t{i % 2}\n" for i in range(4))
+    (folder / "train.tsv").write_text(header + "9\t1\t2\tbroken by a\n" + "line break ?\twhat ?\t1\n" + good)
+    (folder / "dev.tsv").write_text(header + good)
+    data = read_task(TASKS["qqp"], str(tmp_path))
+    assert list(data.splits["train"]["label"]) == [0, 1, 0, 1]
+    assert "train.tsv, line 2: 4 fields, expected 6; 2 such lines are left out" in caplog.text
+
+
+def test_blank_lines_are_no_examples_and_half_blank_ones_are_named(tmp_path):
+    (tmp_path / "train.de").write_text("ein Hund\n\n")
+    (tmp_path / "train.en").write_text("a dog\n\n")
+    for name in ("val.de", "val.en"):
+        (tmp_path / name).write_text("x\n")
+    assert len(read_task(TASKS["multi30k_de_en"], str(tmp_path)).splits["train"]) == 1
+    (tmp_path / "train.en").write_text("a dog\na cat\n")
+    with pytest.raises(ValueError, match=r"train\.de, line 2: is empty, but the line of the other side is not"):
+        read_task(TASKS["multi30k_de_en"], str(tmp_path))

@@ -92,3 +92,17 @@ def test_pictures(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     many = [str(number) for number in range(41)]
     assert not plot_confusion(many, many, many, tmp_path / "none.png") and not (tmp_path / "none.png").exists()
+
+
+def test_a_set_has_an_average_that_leaves_wnli_out():
+    def task(name, value, scratch):
+        return record([value], [scratch], task=name, kind="classification")
+
+    table = markdown_table([task("cola", 0.4, 0.2), task("sst2", 0.8, 0.6), task("wnli", 0.1, 0.1)])
+    assert "| average of 2 without wnli | | **0.6** | | | | 0.4 | 0.5 | |" in table
+    assert "average" not in markdown_table([task("cola", 0.4, 0.2)])
+
+
+def test_what_no_prediction_could_exceed_stands_beside():
+    table = markdown_table([record([0.7], oracle={"validation": {"accuracy": 0.9}}, kind="extractive_summarization")])
+    assert "0.5 (oracle 0.9)" in table

@@ -68,6 +68,7 @@ FLOW = [
     "finetuning.multiple_choice",
     "finetuning.extractive_summarization",
     "finetuning.sequence_to_sequence",
+    "finetuning.recipes",
     "finetuning.report",
     "finetuning.submission",
     "finetuning.run",

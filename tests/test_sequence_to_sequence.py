@@ -8,7 +8,7 @@ from tiny import PAD, SEP, VOCABULARY, randomize, tiny_config, tiny_tokenizer
 from transformers import DebertaV2Config, DebertaV2Model, EncoderDecoderModel, ModernBertModel
 
 from modeling_electra_rtd.finetuning import sequence_to_sequence
-from modeling_electra_rtd.finetuning.sequence_to_sequence import SequenceToSequence, warm_started
+from modeling_electra_rtd.finetuning.sequence_to_sequence import SequenceToSequence, detokenized, warm_started
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 
@@ -164,3 +164,17 @@ def test_it_learns_to_write(make, tmp_path):
     predictions = writing.predictions(outputs, features, examples)
     assert predictions == list(pairs.values())
     assert writing.metrics(predictions, examples)["bleu"] > 50
+
+
+@pytest.mark.parametrize(
+    ("decoded", "written"),
+    [
+        ("he doesn ' t wear a t - shirt .", "he doesn't wear a t-shirt."),
+        ("two men ( one in red ) , 50 % wet ; why ?", "two men (one in red), 50% wet; why?"),
+        ("the dogs ' bowl , and 'a'", "the dogs ' bowl, and 'a'"),
+        ("a cat - and a dog", "a cat-and a dog"),
+        ("plain words", "plain words"),
+    ],
+)
+def test_word_pieces_become_text(decoded, written):
+    assert detokenized(decoded) == written

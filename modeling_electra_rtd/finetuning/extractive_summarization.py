@@ -30,7 +30,8 @@ class ExtractiveSummarization(TaskKind):
     is cut, and a warning counts those.
 
     Attributes:
-        num_sentences: sentences of a summary (SciTLDR: one).
+        num_sentences: sentences of a summary (SciTLDR: one). Predictions always have as many; the oracle may do with
+            fewer.
     """
 
     num_sentences: int = 1
@@ -97,7 +98,7 @@ class ExtractiveSummarization(TaskKind):
         return windows
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        return DataCollatorForTokenClassification(self.tokenizer, pad_to_multiple_of=8)
+        return DataCollatorForTokenClassification(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)
 
     def oracle(self, sentences: list[str], references: list[str]) -> set[int]:
         """The sentences that together come nearest to a reference: taken one by one, as long as ROUGE-1 plus ROUGE-2
@@ -140,7 +141,7 @@ class ExtractiveSummarization(TaskKind):
         return [self._joined(sentences, range(self.num_sentences)) for sentences in examples["sentences"]]
 
     def oracle_predictions(self, examples: Dataset) -> list[Any]:
-        """What no choice of sentences can much exceed."""
+        """The sentences that training calls right: what no choice of sentences can much exceed."""
         rows = zip(examples["sentences"], examples["references"], strict=True)
         return [self._joined(sentences, self.oracle(sentences, references)) for sentences, references in rows]
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -12,12 +14,15 @@ _GENERATORS = ("ElectraForMaskedLM",)
 
 
 def load_with_new_head(auto_class: Any, checkpoint: str, **config_overrides: Any) -> PreTrainedModel:
-    """The encoder of a checkpoint under the head of a task.
+    """The encoder of a checkpoint under the head of a task, in 32-bit floats whatever it was saved in.
+
+    The head is always new, also where the checkpoint has one of the same kind: only so do seeds differ by their heads.
+    A pooler counts as part of the head.
 
     Args:
         auto_class: `AutoModelForSequenceClassification`, ..., or `AutoModel` for the encoder alone.
         checkpoint: joint or released checkpoint of this package, stock checkpoint, or Hub id.
-        config_overrides: fields of the config, such as `num_labels`; `attn_implementation` is passed on.
+        config_overrides: fields of the config, such as `num_labels`.
 
     Raises:
         ValueError: for a checkpoint that is missing, is a generator, or lacks weights of the encoder.
@@ -25,34 +30,50 @@ def load_with_new_head(auto_class: Any, checkpoint: str, **config_overrides: Any
     if not Path(checkpoint).is_dir() and (checkpoint.startswith((".", "/")) or checkpoint.count("/") > 1):
         raise ValueError(f"model {checkpoint!r}: no such folder")
     refuse_generator(checkpoint)
-    # What stock loading reports, a new head and a generator beside the discriminator, is meant to be so.
+    model = fresh(auto_class, load_config(checkpoint, **config_overrides))
+    # What stock loading reports, another head and a generator beside the discriminator, is meant to be so.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        model, report = auto_class.from_pretrained(
-            checkpoint, ignore_mismatched_sizes=True, output_loading_info=True, **config_overrides
+        encoder, report = type(model.base_model).from_pretrained(
+            checkpoint, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    except (OSError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"model {checkpoint!r}: cannot be loaded ({reason})") from error
+    except (OSError, KeyError, SafetensorError) as error:
+        raise _cannot_be_loaded(checkpoint, error) from error
     finally:
         logging.set_verbosity(verbosity)
-    encoder = f"{model.base_model_prefix}."
-    is_encoder_alone = model.base_model is model
-    # With ignored sizes a checkpoint of another task gives its encoder, and its head is new again.
     missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    missing = sorted(name for name in missing if is_encoder_alone or name.startswith(encoder))
+    needed = model.base_model.state_dict()
+    missing = sorted(name for name in missing if name in needed and not name.startswith("pooler."))
     if missing:
         raise ValueError(
             f"model {checkpoint!r}: {len(missing)} weights of the encoder are missing or have another size, "
             f"{missing[0]} among them"
         )
+    model.base_model.load_state_dict({name: weight for name, weight in encoder.state_dict().items() if name in needed})
     return model
 
 
 def fresh(auto_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
-    """The same architecture from random weights."""
-    return auto_class.from_config(config)
+    """The same architecture from random weights, in 32-bit floats."""
+    return auto_class.from_config(config, dtype=torch.float32)
+
+
+def load_config(checkpoint: str, **overrides: Any) -> PreTrainedConfig:
+    """The config of a checkpoint with some fields overridden.
+
+    Raises:
+        ValueError: in one line, for a checkpoint without a readable one.
+    """
+    try:
+        return AutoConfig.from_pretrained(checkpoint, **overrides)
+    except (OSError, ValueError) as error:
+        raise _cannot_be_loaded(checkpoint, error) from error
+
+
+def _cannot_be_loaded(checkpoint: str, error: Exception) -> ValueError:
+    reason = str(error).strip().partition("\n")[0]
+    return ValueError(f"model {checkpoint!r}: cannot be loaded ({reason})")
 
 
 def refuse_generator(checkpoint: str) -> None:
@@ -65,10 +86,6 @@ def refuse_generator(checkpoint: str) -> None:
     beside = folder.is_dir() and folder.resolve().name == "generator" and (folder.resolve().parent / "config.json")
     if beside and beside.is_file():
         raise ValueError(f"model {checkpoint!r} is a generator; fine-tune the discriminator, {beside.parent}")
-    try:
-        config = AutoConfig.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"model {checkpoint!r}: cannot be loaded ({reason})") from error
+    config = load_config(checkpoint)
     if set(config.architectures or ()) & set(_GENERATORS):
         raise ValueError(f"model {checkpoint!r} is a generator ({config.architectures[0]}); fine-tune a discriminator")

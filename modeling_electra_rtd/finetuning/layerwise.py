@@ -11,7 +11,7 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
 
     With n layers: the head 0, the last layer `last_layer_exponent` (call it e), layer i counted from 0
     e + n - 1 - i, embeddings and their projection e + n. What an encoder holds behind its layers (a final norm) learns
-    like the last layer.
+    like the last layer, tables of relative positions like the embeddings.
 
     The reference means e = 1, and by an off-by-one that its author confirmed does e = 2 (google-research/electra,
     issues 51 and 64): everything below the head learns `layerwise_lr_decay` times slower than written.
@@ -33,6 +33,8 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
         )
     prefix = f"{model.base_model_prefix}."
     stack = f"{prefix}{stacks[0]}."
+    # Tables that an encoder keeps beside its layers, such as relative positions, are read by all of them.
+    tables = {f"{prefix}{name}." for name, part in encoder.named_modules() if isinstance(part, nn.Embedding)}
     exponents, is_behind = {}, False
     for name, _ in model.named_parameters():
         if name.startswith(stack):
@@ -40,7 +42,8 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
             exponents[name] = last_layer_exponent + depth - 1 - layer
             is_behind = True
         elif name.startswith(prefix):
-            exponents[name] = last_layer_exponent if is_behind else last_layer_exponent + depth
+            is_table = f"{name.rpartition('.')[0]}." in tables
+            exponents[name] = last_layer_exponent if is_behind and not is_table else last_layer_exponent + depth
         else:
             exponents[name] = 0
     return exponents

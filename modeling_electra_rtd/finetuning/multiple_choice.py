@@ -51,7 +51,7 @@ class MultipleChoice(TaskKind):
             names = [name for name in rows[0] if name != "labels"]
             count = len(rows[0][names[0]])
             flat = [{name: row[name][i] for name in names} for row in rows for i in range(count)]
-            padded = self.tokenizer.pad(flat, pad_to_multiple_of=8, return_tensors="pt")
+            padded = self.tokenizer.pad(flat, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt")
             batch = {name: values.view(len(rows), count, -1) for name, values in padded.items()}
             if "labels" in rows[0]:
                 batch["labels"] = torch.tensor([row["labels"] for row in rows])

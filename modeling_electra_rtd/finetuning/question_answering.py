@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
 from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -46,6 +48,11 @@ class QuestionAnswering(TaskKind):
     def __post_init__(self):
         if self.tokenizer.padding_side != "right":
             raise ValueError("question answering needs a tokenizer that pads on the right; the null answer is token 0")
+        if self.max_length < 16:
+            raise ValueError(f"max_length is {self.max_length}; a question and a window of its context need 16")
+        for name in ("doc_stride", "max_query_length", "n_best_size", "max_answer_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         self.max_query_length = min(self.max_query_length, self.max_length // 2)
         # A window holds question, context and three special tokens; the overlap must leave it room to move on.
         self.doc_stride = max(1, min(self.doc_stride, (self.max_length - self.max_query_length - 3) // 2))
@@ -115,12 +122,27 @@ class QuestionAnswering(TaskKind):
             load_from_cache_file=False,
             desc="tokenizing",
         )
+        if training and not len(made):
+            raise ValueError(f"{self.task.name}: no question of the training split has its answer in its context")
         if lost:
             logger.warning(f"{lost} questions are left out of training: their answer is not in their context")
         return made
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=8)
+        return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)
+
+    def loss(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
+        """Over the positions of a row alone. The stock head's softmax also runs over padding, so its loss would hang
+        on how long the other rows of the batch are, and accumulating would change it.
+        """
+        is_padding = batch["attention_mask"].eq(0)
+        ends = [
+            F.cross_entropy(
+                outputs[f"{end}_logits"].float().masked_fill(is_padding, float("-inf")), batch[f"{end}_positions"]
+            )
+            for end in ("start", "end")
+        ]
+        return sum(ends) / 2
 
     def n_best(self, outputs: Any, features: Dataset, examples: Dataset) -> list[dict[str, Any]]:
         """For each example the best spans over all of its windows, best first, and the score of no answer.
@@ -129,7 +151,8 @@ class QuestionAnswering(TaskKind):
             `{"id", "null_score", "answers": [{"text", "score", "start", "end"}]}`, positions in characters of the
             context.
         """
-        starts, ends = outputs[0], outputs[1]
+        # A diverged run is scored like any other, and named as failed for its loss.
+        starts, ends = np.nan_to_num(outputs[0]), np.nan_to_num(outputs[1])
         found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(examples))]
         null_scores = np.full(len(examples), np.inf)
         for window, (example, offsets) in enumerate(zip(features["example"], features["offset_mapping"], strict=True)):
@@ -161,8 +184,8 @@ class QuestionAnswering(TaskKind):
         return best
 
     def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
-        """`{"id", "prediction_text"}`, and for SQuAD 2.0 `no_answer_probability`, the logistic function of how far the
-        score of no answer lies above the best answer's; the text is the best answer in either case.
+        """`{"id", "prediction_text", "n_best"}`, and for SQuAD 2.0 `no_answer_probability`, the logistic function of
+        how far the score of no answer lies above the best answer's; the text is the best answer in either case.
         """
         predicted = []
         for found in self.n_best(outputs, features, examples):
@@ -171,6 +194,7 @@ class QuestionAnswering(TaskKind):
             if self._may_be_unanswerable:
                 difference = found["null_score"] - best["score"]
                 row["no_answer_probability"] = float(1 / (1 + np.exp(-np.clip(difference, -50, 50))))
+            row["n_best"] = found["answers"]
             predicted.append(row)
         return predicted
 
@@ -180,8 +204,7 @@ class QuestionAnswering(TaskKind):
         ]
         options = {}
         if self._may_be_unanswerable:
-            threshold = self.null_score_diff_threshold
-            options["no_answer_threshold"] = float(1 / (1 + np.exp(-threshold)))
+            options["no_answer_threshold"] = self._no_answer_threshold
         return compute(self.task.metric, predictions, references, **options)
 
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
@@ -192,7 +215,15 @@ class QuestionAnswering(TaskKind):
         return [{"id": name, "prediction_text": texts.most_common(1)[0][0]} for name in examples["id"]]
 
     def is_degenerate(self, predictions: list[Any]) -> bool:
-        return len({prediction["prediction_text"] for prediction in predictions}) <= 1
+        answers = {
+            "" if row.get("no_answer_probability", 0.0) > self._no_answer_threshold else row["prediction_text"]
+            for row in predictions
+        }
+        return len(answers) <= 1
+
+    @property
+    def _no_answer_threshold(self) -> float:
+        return float(1 / (1 + np.exp(-self.null_score_diff_threshold)))
 
 
 def _answer_span(context: str, answers: dict[str, list]) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,12 @@ from transformers.utils import logging
 
 from ..data.tokenization import load_tokenizer
 from ..machine import environment, keep_freed_memory
-from ..recipe_files import read_sections
-from .extractive_summarization import ExtractiveSummarization
-from .multiple_choice import MultipleChoice
-from .question_answering import QuestionAnswering
+from .heads import load_config
 from .reading import TaskData, read_task
+from .recipes import KINDS, kind_options
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
-from .sequence_classification import SequenceClassification
-from .sequence_to_sequence import SequenceToSequence, warm_started
+from .sequence_to_sequence import warm_started
 from .submission import write_submission
-from .tagging import Tagging
-from .task_kind import TaskKind
 from .tasks import TASKS, Task
 from .trainer import FinetuningTrainer, inputs_only
 from .training_args import FinetuningArguments
@@ -41,34 +37,6 @@ TABLE = "table.md"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 SUBMISSION = "submission"
-
-KINDS: dict[str, type[TaskKind]] = {
-    "classification": SequenceClassification,
-    "regression": SequenceClassification,
-    "tagging": Tagging,
-    "question_answering": QuestionAnswering,
-    "multiple_choice": MultipleChoice,
-    "extractive_summarization": ExtractiveSummarization,
-    "summarization": SequenceToSequence,
-    "translation": SequenceToSequence,
-}
-
-
-def read_finetuning_recipe(name: str | None, overrides: dict[str, str] | None = None) -> dict[str, Any]:
-    """Fields of `FinetuningArguments` from a YAML with the section `training`, and from options, checked.
-
-    Raises:
-        ValueError: in one line, for an unknown key, a wrong type or an impossible combination.
-    """
-    values = read_sections(name, "finetune", {"training": FinetuningArguments}, overrides)["training"]
-    for taken in ("output_dir", "seed"):
-        if taken in values:
-            raise ValueError(f"{taken} is given on the command line: --{'seeds' if taken == 'seed' else 'output-dir'}")
-    try:
-        FinetuningArguments(**values)
-    except (TypeError, ImportError) as error:
-        raise ValueError(f"training: {' '.join(str(error).split())}") from None
-    return values
 
 
 def finetune(
@@ -89,7 +57,7 @@ def finetune(
     Args:
         checkpoint: of this package, a stock checkpoint, or a Hub id; the tokenizer is its own.
         seeds: of the new head, the order of the examples and dropout.
-        values: fields of `FinetuningArguments`.
+        values: fields of `FinetuningArguments`, and options of the task's kind such as `doc_stride`.
         resume: keep the seeds that an interrupted run has finished.
         diagnostics: examples of AX, predicted with a model for MNLI.
 
@@ -141,6 +109,7 @@ def finetune(
             )
             for split in run.validation_splits
         },
+        "oracle": {split: run.oracle(split) for split in run.validation_splits},
         "median_seed": middle["seed"],
         "seconds": round(time.perf_counter() - started, 1),
         **environment(),
@@ -215,6 +184,7 @@ class _Run:
 
     def __init__(self, task: Task, data: TaskData, checkpoint: str, folder: Path, values: dict[str, Any]):
         self.task, self.checkpoint, self.folder = task, checkpoint, folder
+        values, self.options = kind_options(values, task)
         self.values = {
             **values,
             "num_train_epochs": values.get("num_train_epochs") or task.num_train_epochs,
@@ -229,9 +199,22 @@ class _Run:
             self.values.setdefault("eval_strategy", "no")
         self.settings = FinetuningArguments(**self.values)
         tokenizer = load_tokenizer(checkpoint)
+        config = load_config(checkpoint)
+        self._check_vocabulary(tokenizer, config)
+        # A bare tokenizer.json does not say that its model has segments; the second text of a pair is one.
+        if getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" not in tokenizer.model_input_names:
+            tokenizer.model_input_names = [*tokenizer.model_input_names, "token_type_ids"]
         self.kind = KINDS[task.kind](
-            task=task, labels=tuple(data.labels), tokenizer=tokenizer, max_length=self._max_length(tokenizer)
+            task=task,
+            labels=tuple(data.labels),
+            tokenizer=tokenizer,
+            max_length=min(self.settings.max_length, getattr(config, "max_position_embeddings", sys.maxsize)),
+            **self.options,
         )
+        if self.settings.label_smoothing_factor and (
+            task.kind == "regression" or self.kind.label_names != ("labels",)
+        ):
+            raise ValueError(f"label_smoothing_factor: {task.name} is {task.kind}, which predicts no class")
         self.examples = dict(data.splits)
         self.examples["train"] = self._training_examples(self.examples["train"])
         self.validation_splits = [name for name in self.examples if name.startswith("validation")]
@@ -251,6 +234,7 @@ class _Run:
             | {"gradient_accumulation_steps", "lr_scheduler_type", "max_grad_norm", "max_steps"}
         )
         found = {name: getattr(self.settings, name) for name in names}
+        found |= {name: getattr(self.kind, name) for name in self.kind.options()}
         return {name: value for name, value in found.items() if isinstance(value, int | float | str | None)}
 
     def seed(self, seed: int, fresh_config: PreTrainedConfig | None = None) -> dict[str, Any]:
@@ -316,6 +300,11 @@ class _Run:
         result.write_text(json.dumps(record, indent=2, default=float) + "\n", encoding="utf-8")
         return record
 
+    def oracle(self, split: str) -> dict[str, float] | None:
+        """Scores of the best that the kind could predict, where that is no perfect score."""
+        predictions = self.kind.oracle_predictions(self.examples[split])
+        return None if predictions is None else self.kind.metrics(predictions, self.examples[split])
+
     def predict(self, trainer: FinetuningTrainer, split: str) -> list[Any]:
         """Predictions for a split, computed from its longest feature to its shortest: little padding, and memory that
         does not suffice is known at once.
@@ -363,6 +352,8 @@ class _Run:
         def score(trainer: FinetuningTrainer) -> dict[str, float]:
             return self.kind.metrics(self.predict(trainer, "validation"), self.examples["validation"])
 
+        if arguments.attn_implementation is not None:
+            model.set_attn_implementation(arguments.attn_implementation)
         patience = arguments.early_stopping_patience
         return FinetuningTrainer(
             model=model,
@@ -373,6 +364,7 @@ class _Run:
             data_collator=inputs_only(self.kind.collator(), self.kind.label_names),
             processing_class=self.kind.tokenizer,
             score=score,
+            loss=self.kind.loss,
             callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
         )
 
@@ -389,14 +381,12 @@ class _Run:
             examples = concatenate_datasets([examples, swapped])
         return examples
 
-    def _max_length(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        config = transformers.AutoConfig.from_pretrained(self.checkpoint)
+    def _check_vocabulary(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         if len(tokenizer) > config.vocab_size:
             raise ValueError(
                 f"{self.checkpoint}: its tokenizer has {len(tokenizer)} tokens, but the model has embeddings for "
                 f"{config.vocab_size}; the tokenizer is another model's"
             )
-        return min(self.settings.max_length, getattr(config, "max_position_embeddings", self.settings.max_length))
 
 
 def _summarised(runs: list[dict[str, Any]], splits: list[str]) -> dict[str, Any]:

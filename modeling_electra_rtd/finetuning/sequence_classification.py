@@ -49,7 +49,7 @@ class SequenceClassification(TaskKind):
         return examples.map(encode, batched=True, remove_columns=examples.column_names, desc="tokenizing")
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=8)
+        return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)
 
     def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
         logits = outputs[0] if isinstance(outputs, tuple) else outputs

@@ -20,13 +20,16 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .heads import load_with_new_head
+from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
 
 
 logger = logging.get_logger(__name__)
 
+_INSIDE_A_WORD = re.compile(r"(?<=\w) (-(?= \w)|['’](?= (?:s|t|re|ve|ll|d|m)\b)) ")
+_BEFORE_NO_SPACE = re.compile(r" ([.,!?;:)\]%])")
+_BEHIND_NO_SPACE = re.compile(r"([(\[$#]) ")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
@@ -73,7 +76,7 @@ class SequenceToSequence(TaskKind):
         return self._joined(encoder, decoder)
 
     def fresh_model(self, config: PreTrainedConfig) -> PreTrainedModel:
-        encoder, decoder = AutoModel.from_config(config.encoder), ElectraForCausalLM(config.decoder)
+        encoder, decoder = fresh(AutoModel, config.encoder), ElectraForCausalLM(config.decoder)
         return self._joined(encoder, decoder)
 
     def _decoder_config(self, config: PreTrainedConfig) -> ElectraConfig:
@@ -150,7 +153,7 @@ class SequenceToSequence(TaskKind):
         return made
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        pad = DataCollatorForSeq2Seq(self.tokenizer, pad_to_multiple_of=8)
+        pad = DataCollatorForSeq2Seq(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
             # Without labels the stock collator hands on `None`, which the trainer takes for labels.
@@ -161,7 +164,7 @@ class SequenceToSequence(TaskKind):
     def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
         ids = outputs[0] if isinstance(outputs, tuple) else outputs
         ids = np.where(ids < 0, self.tokenizer.pad_token_id, ids)
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [detokenized(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def metrics(self, predictions: list[Any], examples: Dataset) -> dict[str, float]:
         references = list(examples["references"])
@@ -180,6 +183,16 @@ class SequenceToSequence(TaskKind):
         if self.task.kind == "translation":
             return list(examples["source"])
         return [_SENTENCE.split(source, maxsplit=1)[0] for source in examples["source"]]
+
+
+def detokenized(text: str) -> str:
+    """Decoded WordPiece as people write it: `don ' t, a t - shirt ( red )` becomes `don't, a t-shirt (red)`.
+
+    WordPiece forgets where spaces were. Scores against plain text lose three BLEU to that alone.
+    """
+    text = _INSIDE_A_WORD.sub(r"\1", text.strip())
+    text = _BEFORE_NO_SPACE.sub(r"\1", text)
+    return _BEHIND_NO_SPACE.sub(r"\1", text)
 
 
 def warm_started(model: EncoderDecoderModel) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Tagging(TaskKind):
         )
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        return DataCollatorForTokenClassification(self.tokenizer, pad_to_multiple_of=8)
+        return DataCollatorForTokenClassification(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)
 
     def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
         logits = outputs[0] if isinstance(outputs, tuple) else outputs

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .tasks import Task
@@ -32,6 +34,17 @@ class TaskKind(ABC):
 
     generates: ClassVar[bool] = False
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
+
+    @classmethod
+    def options(cls) -> dict[str, Field]:
+        """Fields that a recipe may set, by name: those that a kind has beyond these."""
+        shared = {item.name for item in fields(TaskKind)}
+        return {item.name: item for item in fields(cls) if item.name not in shared}
+
+    @property
+    def pad_to_multiple_of(self) -> int | None:
+        """Matrix units of accelerators want multiples of 8; a CPU takes any length and pays for every position."""
+        return 8 if torch.accelerator.is_available() else None
 
     @abstractmethod
     def load_model(self, checkpoint: str) -> PreTrainedModel:
@@ -60,6 +73,10 @@ class TaskKind(ABC):
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         """Pads a batch of features to its own longest row. It receives model inputs only."""
 
+    def loss(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
+        """The mean over a batch's targets: the stock head's own, where that is one."""
+        return outputs["loss"]
+
     @abstractmethod
     def predictions(self, outputs: Any, features: Dataset, examples: Dataset) -> list[Any]:
         """One prediction for each example, in the form the metric takes.
@@ -78,10 +95,15 @@ class TaskKind(ABC):
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
         """What the best guesser that reads no text predicts: the majority class, the mean, no answer, the lead."""
 
+    def oracle_predictions(self, examples: Dataset) -> list[Any] | None:
+        """The best that this kind could predict, where even that is no perfect score; `None` elsewhere."""
+        return None
+
     def is_degenerate(self, predictions: list[Any]) -> bool:
-        """Whether a run learned nothing visible: every prediction is the same."""
-        first = predictions[0] if predictions else None
-        return all(np.array_equal(prediction, first) for prediction in predictions)
+        """Whether a run learned nothing visible: every prediction is the same, or one is not a finite number."""
+        if any(isinstance(prediction, float) and not np.isfinite(prediction) for prediction in predictions):
+            return True
+        return all(np.array_equal(prediction, predictions[0]) for prediction in predictions)
 
     def readable(self, prediction: Any) -> Any:
         """A prediction as it is written to files: names instead of ids."""

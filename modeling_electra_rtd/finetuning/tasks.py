@@ -63,6 +63,8 @@ class Task:
         hub_columns: `column of the task -> column on the Hub` where they differ.
         hub_splits: `split of the task -> split on the Hub` where they differ.
         submission: file of test predictions that the task's site takes; `None` where there is none.
+        has_broken_lines: whether the official training file is known to hold lines of the wrong width (QQP: questions
+            with line breaks), which are then left out with a warning instead of refusing the file.
         submits_names: whether that file holds names of classes rather than their ids.
     """
 
@@ -83,6 +85,7 @@ class Task:
     hub_splits: dict[str, str] = field(default_factory=dict)
     submission: str | None = None
     submits_names: bool = False
+    has_broken_lines: bool = False
 
     @property
     def validation_splits(self) -> tuple[str, ...]:
@@ -172,6 +175,7 @@ TASKS: dict[str, Task] = {
                 validation=("dev.tsv", "dev_unofficial.tsv"),
             ),
             submission="QQP.tsv",
+            has_broken_lines=True,
         ),
         _glue(
             "mnli",

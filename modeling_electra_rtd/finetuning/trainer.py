@@ -24,6 +24,7 @@ class FinetuningTrainer(Seq2SeqTrainer):
         args: `FinetuningArguments`; `predict_with_generate` says whether predictions are generated.
         label_names: columns that hold what is predicted.
         score: held-out metrics by name, from this trainer's predictions; what `evaluate` returns and logs.
+        loss: the mean over a batch's targets, of outputs and batch; `None` takes the model's own.
     """
 
     loss_is_scaled_for_ga = True
@@ -33,11 +34,13 @@ class FinetuningTrainer(Seq2SeqTrainer):
         args: FinetuningArguments,
         label_names: Iterable[str] = ("labels",),
         score: Callable[["FinetuningTrainer"], dict[str, float]] | None = None,
+        loss: Callable[[Any, dict[str, Tensor]], Tensor] | None = None,
         **kwargs: Any,
     ):
         args.label_names = list(label_names)
         super().__init__(args=args, **kwargs)
         self._score = score
+        self._loss = loss
         # No keyword of the loss reaches the model: its plain mean is what compute_loss starts from.
         self.model_accepts_loss_kwargs = False
 
@@ -62,7 +65,10 @@ class FinetuningTrainer(Seq2SeqTrainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         outputs = model(**inputs)
-        loss = outputs["loss"]
+        if self.label_smoother is not None:
+            loss = self.label_smoother(outputs, inputs["labels"])
+        else:
+            loss = outputs["loss"] if self._loss is None else self._loss(outputs, inputs)
         if num_items_in_batch is not None:
             # Gradients are averaged over ranks, while the count is that of all of them.
             loss = loss * self._targets(inputs) / num_items_in_batch * self.accelerator.num_processes
@@ -79,7 +85,10 @@ class FinetuningTrainer(Seq2SeqTrainer):
         return metrics
 
     def _targets(self, batch: dict[str, Tensor]) -> Tensor:
-        return batch[self.args.label_names[0]].ne(-100).sum()
+        labels = batch[self.args.label_names[0]]
+        # A score of -100 is a score; only class ids are marked as no target by it.
+        is_target = torch.ones_like(labels) if labels.is_floating_point() else labels.ne(-100)
+        return is_target.sum()
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
         if not batch_samples or any(self.args.label_names[0] not in batch for batch in batch_samples):

@@ -54,6 +54,10 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
         metadata={"help": "Stop after this many evaluations without a better result, and keep the best. Off."},
     )
     bf16: bool | None = field(default=None, metadata={"help": "None switches bf16 on where it is native."})
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={"help": "None: eager on a CPU, where the fused kernel is slower; else the model's own."},
+    )
 
     eval_strategy: str = field(default="epoch", metadata={"help": "See TrainingArguments."})
     save_strategy: str = field(default="no", metadata={"help": "See TrainingArguments."})
@@ -63,6 +67,8 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
     length_column_name: str = field(default="length", metadata={"help": "See TrainingArguments."})
     # Columns that predictions need stay in the features; the collator hands on what the model reads.
     remove_unused_columns: bool = field(default=False, metadata={"help": "See TrainingArguments."})
+    # A loss that is not finite must show in the log: it is how a run is known to have failed.
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "See TrainingArguments."})
     report_to: str | list[str] = field(default="none", metadata={"help": "See TrainingArguments."})
 
     def __post_init__(self):
@@ -89,3 +95,5 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
         if self.bf16 is None:
             self.bf16 = bf16_is_fast()
         super().__post_init__()
+        if self.attn_implementation is None and self.device.type == "cpu":
+            self.attn_implementation = "eager"

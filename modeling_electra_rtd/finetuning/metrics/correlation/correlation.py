@@ -7,8 +7,8 @@ from scipy.stats import pearsonr, spearmanr
 
 
 _DESCRIPTION = """\
-pearson, spearman. Where either side is constant a correlation is undefined; it counts as 0 rather than nan, so that a
-run that learned nothing is seen in a mean.
+pearson, spearman. Where either side is constant or not finite a correlation is undefined; it counts as 0 rather than
+nan, so that a run that learned nothing is seen in a mean.
 """
 
 
@@ -21,7 +21,8 @@ def compute(predictions: list[float], references: list[float]) -> dict[str, floa
     if len(references) < 2 or len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references; at least two pairs")
     predicted, expected = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
-    if np.ptp(predicted) == 0 or np.ptp(expected) == 0:
+    is_finite = np.isfinite(predicted).all() and np.isfinite(expected).all()
+    if not is_finite or np.ptp(predicted) == 0 or np.ptp(expected) == 0:
         return {"pearson": 0.0, "spearman": 0.0}
     return {
         "pearson": float(pearsonr(predicted, expected).statistic),

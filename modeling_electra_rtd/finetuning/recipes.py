@@ -1,0 +1,76 @@
+"""A fine-tuning recipe: fields of `FinetuningArguments` and the options of the kinds of tasks, in one flat dict."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from ..recipe_files import read_sections
+from .extractive_summarization import ExtractiveSummarization
+from .multiple_choice import MultipleChoice
+from .question_answering import QuestionAnswering
+from .sequence_classification import SequenceClassification
+from .sequence_to_sequence import SequenceToSequence
+from .tagging import Tagging
+from .task_kind import TaskKind
+from .tasks import Task
+from .training_args import FinetuningArguments
+
+
+KINDS: dict[str, type[TaskKind]] = {
+    "classification": SequenceClassification,
+    "regression": SequenceClassification,
+    "tagging": Tagging,
+    "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
+    "extractive_summarization": ExtractiveSummarization,
+    "summarization": SequenceToSequence,
+    "translation": SequenceToSequence,
+}
+
+
+def read_finetuning_recipe(name: str | None, overrides: dict[str, str] | None = None) -> dict[str, Any]:
+    """The values of a YAML with the sections `training` and `task`, and of options, checked.
+
+    Args:
+        name: path or shipped name; `None` for a recipe without a file.
+        overrides: `{field: value}` of either section, values as text.
+
+    Raises:
+        ValueError: in one line, for an unknown key, a wrong type or an impossible combination.
+    """
+    sections = {"training": FinetuningArguments, "task": _any_kind()}
+    read = read_sections(name, "finetune", sections, overrides)
+    for taken in ("output_dir", "seed"):
+        if taken in read["training"]:
+            raise ValueError(f"{taken} is given on the command line: --{'seeds' if taken == 'seed' else 'output-dir'}")
+    try:
+        FinetuningArguments(**read["training"])
+    except (TypeError, ImportError) as error:
+        raise ValueError(f"training: {' '.join(str(error).split())}") from None
+    return read["training"] | read["task"]
+
+
+def kind_options(values: dict[str, Any], task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The part of a recipe that is for the trainer, and the part that is for the task's kind.
+
+    Raises:
+        ValueError: for an option of another kind, saying whose it is.
+    """
+    own, training = {}, {}
+    for name, value in values.items():
+        owners = [kind for kind, made in KINDS.items() if name in made.options()]
+        if not owners:
+            training[name] = value
+        elif task.kind in owners:
+            own[name] = value
+        else:
+            raise ValueError(f"{name} is an option of {' and '.join(owners)}; {task.name} is {task.kind}")
+    return training, own
+
+
+def _any_kind() -> type:
+    fields = {}
+    for kind in KINDS.values():
+        hints = typing.get_type_hints(kind)
+        fields |= {name: (name, hints[name], item.default) for name, item in kind.options().items()}
+    return dataclasses.make_dataclass("TaskOptions", fields.values())
