@@ -1,9 +1,11 @@
 """The files of the GLUE site, character by character."""
 
+import json
+
 import pytest
 from datasets import Dataset
 
-from modeling_electra_rtd.finetuning.submission import write_submission
+from modeling_electra_rtd.finetuning.submission import write_answers, write_submission
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 
@@ -22,3 +24,12 @@ def test_a_file_is_what_the_site_takes(task, predictions, expected, tmp_path):
     row = TASKS[task]
     write_submission(row, predictions, tuple(row.labels or ()), Dataset.from_dict({"index": [7, 8]}), path)
     assert path.read_text(encoding="utf-8") == expected
+
+
+def test_answers_as_the_official_scorer_takes_them(tmp_path):
+    rows = [{"id": name, "prediction_text": text, "n_best": []} for name, text in (("q1", "a müsli"), ("q2", "b"))]
+    write_answers(rows, tmp_path / "squad")
+    assert json.loads((tmp_path / "squad" / "predictions.json").read_text("utf-8")) == {"q1": "a müsli", "q2": "b"}
+    assert not (tmp_path / "squad" / "null_odds.json").exists()
+    write_answers([row | {"no_answer_probability": 0.25} for row in rows], tmp_path / "squad2")
+    assert json.loads((tmp_path / "squad2" / "null_odds.json").read_text("utf-8")) == {"q1": 0.25, "q2": 0.25}

@@ -24,7 +24,7 @@ from .reading import TaskData, read_task
 from .recipes import KINDS, kind_options
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
 from .sequence_to_sequence import warm_started
-from .submission import write_submission
+from .submission import write_answers, write_submission
 from .tasks import TASKS, Task
 from .trainer import FinetuningTrainer, inputs_only
 from .training_args import FinetuningArguments
@@ -331,6 +331,8 @@ class _Run:
             references = [kind.readable(label) for label in self.examples["validation"]["label"]]
             predicted = _read_lines(seed / "predictions_validation.jsonl")
             plot_confusion(_flat(references), _flat(predicted), list(kind.labels), self.folder / CONFUSION)
+        if task.kind == "question_answering":
+            write_answers(_read_lines(seed / "predictions_validation.jsonl"), self.folder / SUBMISSION)
         if task.submission is None:
             return
         ids = {label: i for i, label in enumerate(kind.labels)}

@@ -1,5 +1,6 @@
 """Test-set predictions in the format of the task's site."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,18 @@ def write_submission(
         lines.append(f"{index}\t{shown}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_answers(predictions: list[dict[str, Any]], folder: Path) -> None:
+    """Answers as SQuAD's official scorer takes them: `predictions.json` (id to text) and, where questions may have no
+    answer, `null_odds.json` (id to probability), its `--na-prob-file`.
+
+    Args:
+        predictions: `{"id", "prediction_text"}`, and for SQuAD 2.0 `no_answer_probability`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"predictions.json": "prediction_text", "null_odds.json": "no_answer_probability"}
+    for name, key in files.items():
+        found = {row["id"]: row[key] for row in predictions if key in row}
+        if found:
+            (folder / name).write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
