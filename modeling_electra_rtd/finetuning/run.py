@@ -247,9 +247,13 @@ class _Run:
         result = folder / RECORD
         if result.is_file():
             return json.loads(result.read_text(encoding="utf-8"))
+        values = dict(self.values)
+        if fresh_config is not None:
+            # Slower lower layers keep what pre-training put there; random weights have nothing to keep.
+            values["layerwise_lr_decay"] = 1.0
         arguments = FinetuningArguments(
             **{
-                **self.values,
+                **values,
                 "output_dir": str(folder),
                 "seed": seed,
                 "data_seed": seed,
