@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 from modeling_electra_rtd.finetuning.own_task import explain, own_task
 
@@ -82,8 +83,16 @@ def test_a_test_file_needs_no_label(tmp_path):
         (TOPICS, "title,body,topic\nE,,sky\n", {"label_column": "topic"}, "validation.csv, row 1: 'body' is empty"),
         ("a,b,c,label\nx,y,z,1\n", None, {}, "which columns are the text\\?"),
         ("text,label\nx,1\ny,1\n", None, {}, "has one value only, '1'"),
-        ("text,label\nx,a\ny,b\n", None, {"kind": "regression"}, "row 1: score 'a' is not a number"),
-        ("text,label\n", None, {}, "train.csv"),
+        ("text,label\nx,a\ny,b\n", None, {"kind": "regression"}, "row 1: score 'a' is not a finite number"),
+        ("text,label\nx,0.5\ny,inf\n", None, {}, "row 2: score 'inf' is not a finite number"),
+        ("text,label\n", None, {}, "train.csv: has no row"),
+        ("", None, {}, "train.csv: has no row"),
+        ("text;label\nx;1\n", None, {}, "separated by something other than commas"),
+        ("text,label\nx,1,2\ny,2,3\n", None, {}, "rows have more fields than the header"),
+        ("text,label\nx,1\ny,2,3\n", None, {}, "train.csv: cannot be read .*line 3"),
+        (TOPICS, None, {"label_column": "topic", "text_columns": ["title", "topic"]}, "the label 'topic' not"),
+        (TOPICS, None, {"label_column": "topic", "text_columns": ["body", "body"]}, "each once"),
+        (TOPICS, None, {"label_column": "topic", "text_columns": ["body"], "kind": "tagging"}, "lists of tokens"),
     ],
 )
 def test_what_is_wrong_is_named(train, validation, options, message, tmp_path):
@@ -100,3 +109,47 @@ def test_files_that_are_not_there(tmp_path):
     (tmp_path / "train.xls").write_text("x")
     with pytest.raises(ValueError, match="unknown kind of file '.xls'; allowed: .csv"):
         own_task(str(tmp_path / "train.xls"), train)
+
+
+def test_names_are_kept_as_they_are_written(tmp_path):
+    _, data = own_task(*files(tmp_path, "text,label\na,NA\nb, 01\nNone,02 \n"))
+    assert data.labels == ("01", "02", "NA") and data.splits["train"][2]["text"] == "None"
+    _, data = own_task(*files(tmp_path, "text,label\na,1.0\nb,0.0\n", "text,label\nc,1\nd,0\n"))
+    assert data.labels == ("0", "1") and data.splits["validation"]["label"] == [1, 0]
+    for split in ("train", "validation"):
+        features = Features({"text": Value("string"), "label": ClassLabel(names=["sky", "pets"])})
+        rows = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+        rows.to_parquet(str(tmp_path / f"{split}.parquet"))
+    _, data = own_task(str(tmp_path / "train.parquet"), str(tmp_path / "validation.parquet"))
+    assert data.labels == ("pets", "sky") and data.splits["train"]["label"] == [1, 0]
+
+
+def test_a_quote_in_a_tsv_is_a_quote(tmp_path):
+    rows = [("x", "a"), ('"open', "b"), ("y", "a"), ('z" w', "b")]
+    content = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)
+    _, data = own_task(*files(tmp_path, content, suffix="tsv"))
+    assert data.splits["train"]["text"] == [text for text, _ in rows]
+
+
+def test_one_file_twice_and_texts_in_both_splits(tmp_path, caplog):
+    train, validation = files(tmp_path, TOPICS, "title,body,topic\nC,stars,sky\nE,fish,pets\n")
+    with pytest.raises(ValueError, match="one file twice"):
+        own_task(train, train, label_column="topic")
+    own_task(train, validation, label_column="topic")
+    assert "1 of 2 validation texts are trained on too" in caplog.text
+
+
+def test_token_files_beside_others(tmp_path):
+    train, validation = files(tmp_path, "# text = A cat\nA DET\ncat N\n\n# 1\nB N\n", suffix="conll")
+    test = tmp_path / "test.conll"
+    test.write_text("A\ncat\n")
+    _, data = own_task(train, validation, str(test))
+    assert data.labels == ("1", "DET", "N") and data.splits["test"].to_list() == [{"tokens": ["A", "cat"]}]
+    assert data.splits["train"][0]["tokens"] == ["A", "cat"]
+    with pytest.raises(ValueError, match="label_column is 'tag'; .* has no such choice"):
+        own_task(train, validation, label_column="tag")
+    with pytest.raises(ValueError, match="either all or none of them hold a token"):
+        own_task(train, files(tmp_path, TOPICS)[1])
+    lists = json.dumps({"text": ["a", "b"], "label": "x"}) + "\n" + json.dumps({"text": ["c"], "label": "y"}) + "\n"
+    with pytest.raises(ValueError, match="'text' must hold texts, not lists for classification"):
+        own_task(*files(tmp_path, lists, suffix="jsonl"))

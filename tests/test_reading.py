@@ -213,3 +213,17 @@ def test_blank_lines_are_no_examples_and_half_blank_ones_are_named(tmp_path):
     (tmp_path / "train.en").write_text("a dog\na cat\n")
     with pytest.raises(ValueError, match=r"train\.de, line 2: is empty, but the line of the other side is not"):
         read_task(TASKS["multi30k_de_en"], str(tmp_path))
+
+
+def test_an_empty_file_and_an_index_that_is_none_are_named(tmp_path):
+    folder = tmp_path / "RTE"
+    folder.mkdir()
+    good = "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n"
+    for name in ("train", "dev"):
+        (folder / f"{name}.tsv").write_text(good)
+    (folder / "test.tsv").write_text("index\tsentence1\tsentence2\nx\ta\tb\n")
+    with pytest.raises(ValueError, match=r"test\.tsv, line 2: index 'x' is not a whole number"):
+        read_task(TASKS["rte"], str(tmp_path))
+    (folder / "train.tsv").write_text("")
+    with pytest.raises(ValueError, match=r"train\.tsv: no column sentence1"):
+        read_task(TASKS["rte"], str(tmp_path))

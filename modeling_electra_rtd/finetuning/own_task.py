@@ -1,26 +1,30 @@
 """A user's own labelled files as a task: what it is gets inferred, said, and refused where it cannot be told."""
 
+import csv
+import math
+import re
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset
+import pandas
+from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+from transformers.utils import logging
 
 from ..backbones import nearest
-from .reading import TaskData, class_id, read_token_file, tag_labels
+from .reading import TaskData, read_token_file, tag_labels
 from .tasks import Task
 
+
+logger = logging.get_logger(__name__)
 
 # More whole numbers than this are more likely scores than names of classes; the user has to say which.
 _MAXIMUM_INTEGER_CLASSES = 50
 
-_LOADERS = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
+# As tables are written in each: a quote in a tsv is a quote.
+_SEPARATED = {".csv": {}, ".tsv": {"sep": "\t", "quoting": csv.QUOTE_NONE}}
+_LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _TOKEN_FILES = (".conll", ".bio", ".iob")
+_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+$")
 
 
 def own_task(
@@ -50,8 +54,18 @@ def own_task(
     for path in paths.values():
         if not Path(path).is_file():
             raise ValueError(f"{path}: no such file")
+    if len({Path(path).resolve() for path in paths.values()}) < len(paths):
+        raise ValueError(f"{', '.join(paths.values())}: one file twice; what is trained on says nothing held out")
     name = Path(train_file).stem
-    if Path(train_file).suffix.lower() in _TOKEN_FILES:
+    are_tokens = {Path(path).suffix.lower() in _TOKEN_FILES for path in paths.values()}
+    if len(are_tokens) > 1:
+        raise ValueError(f"{', '.join(paths.values())}: either all or none of them hold a token and its tag a line")
+    if True in are_tokens:
+        given = {"text_columns": text_columns, "label_column": label_column}
+        given["kind"] = None if kind == "tagging" else kind
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(f"{option} is {value!r}; {train_file} holds tokens and tags, and has no such choice")
         return _tagging_from_tokens(name, paths)
     tables = {split: _table(path) for split, path in paths.items()}
     label_column = _label_column(tables["train"], label_column, train_file)
@@ -60,11 +74,17 @@ def own_task(
         for column in texts + ([label_column] if split != "test" else []):
             if column not in table.column_names:
                 raise ValueError(f"{paths[split]}: no column {column!r}{nearest(column, table.column_names)}")
-            empty = next((i for i, value in enumerate(table[column]) if value is None or value == ""), None)
+            empty = next((i for i, value in enumerate(table[column]) if value is None or not str(value).strip()), None)
             if empty is not None:
                 raise ValueError(f"{paths[split]}, row {empty + 1}: {column!r} is empty")
     labels = list(tables["train"][label_column])
     kind = kind or _inferred_kind(labels, label_column)
+    for split, table in tables.items():
+        for column in texts:
+            is_list = [isinstance(value, list) for value in table[column]]
+            if any(is_list) if kind != "tagging" else not all(is_list):
+                wanted = "lists of tokens" if kind == "tagging" else "texts, not lists"
+                raise ValueError(f"{paths[split]}: column {column!r} must hold {wanted} for {kind}")
     if kind == "tagging":
         return _tagging_from_lists(name, tables, paths, texts, label_column)
     if len(texts) > 2:
@@ -85,6 +105,7 @@ def own_task(
                 for value, place in zip(table[label_column], places, strict=True)
             ]
         splits[split] = Dataset.from_dict(columns)
+    _warn_of_overlap(splits, texts)
     metric, headline = ("correlation", "spearman") if kind == "regression" else ("classification", "accuracy")
     task = Task(
         name=name,
@@ -110,7 +131,7 @@ def explain(task: Task, data: TaskData) -> str:
 
 
 def _tagging_from_tokens(name: str, paths: dict[str, str]) -> tuple[Task, TaskData]:
-    sentences = {split: list(read_token_file(Path(path))) for split, path in paths.items()}
+    sentences = {split: list(read_token_file(Path(path), has_tags=split != "test")) for split, path in paths.items()}
     for split, rows in sentences.items():
         if not rows:
             raise ValueError(f"{paths[split]}: has no sentence")
@@ -159,15 +180,28 @@ def _tagging(name: str, sentences: dict[str, list], paths: dict[str, str]) -> tu
 
 def _table(path: str) -> Dataset:
     suffix = Path(path).suffix.lower()
-    if suffix not in _LOADERS:
-        allowed = ", ".join([*_LOADERS, *_TOKEN_FILES])
+    if suffix not in {**_LOADERS, **_SEPARATED}:
+        allowed = ", ".join([*_SEPARATED, *_LOADERS, *_TOKEN_FILES])
         raise ValueError(f"{path}: unknown kind of file {suffix!r}; allowed: {allowed}")
-    loader, options = _LOADERS[suffix]
+    if not Path(path).stat().st_size:
+        raise ValueError(f"{path}: has no row")
     try:
-        table = load_dataset(loader, data_files=path, split="train", **options)
+        if suffix in _SEPARATED:
+            # Everything is text until the column is known to hold scores: `01` and `NA` are names like others.
+            options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", **_SEPARATED[suffix]}
+            frame = pandas.read_csv(path, **options)
+            if not isinstance(frame.index, pandas.RangeIndex):
+                raise ValueError("rows have more fields than the header")
+            table = Dataset.from_pandas(frame, preserve_index=False)
+        else:
+            table = load_dataset(_LOADERS[suffix], data_files=path, split="train")
     except Exception as error:  # parsers and the dataset builder each have exceptions of their own
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ValueError(f"{path}: cannot be read ({reason})") from error
+    for name, feature in table.features.items():
+        if isinstance(feature, ClassLabel):
+            names = [None if value is None else feature.int2str(value) for value in table[name]]
+            table = table.remove_columns(name).add_column(name, names)
     if not len(table):
         raise ValueError(f"{path}: has no row")
     return table
@@ -181,7 +215,8 @@ def _label_column(table: Dataset, given: str | None, path: str) -> str:
         return given
     found = [name for name in ("label", "labels") if name in columns]
     if not found:
-        raise ValueError(f"{path}: which column is the label? give --label-column, one of {', '.join(columns)}")
+        hint = "; is it separated by something other than commas?" if len(columns) == 1 else ""
+        raise ValueError(f"{path}: which column is the label? give --label-column, one of {', '.join(columns)}{hint}")
     return found[0]
 
 
@@ -190,9 +225,10 @@ def _text_columns(table: Dataset, given: list[str] | None, label_column: str, pa
         for column in given:
             if column not in table.column_names:
                 raise ValueError(f"{path}: no column {column!r}{nearest(column, table.column_names)}")
+        if label_column in given or len(set(given)) < len(given):
+            raise ValueError(f"text_columns are {', '.join(given)}; each once, and the label {label_column!r} not")
         return given
-    first = table[0]
-    found = [name for name in table.column_names if name != label_column and isinstance(first[name], str | list)]
+    found = [name for name in table.column_names if name != label_column and _holds_text(table[name])]
     if not 1 <= len(found) <= 2:
         raise ValueError(
             f"{path}: which columns are the text? give --text-columns, of {', '.join(table.column_names)}"
@@ -200,13 +236,19 @@ def _text_columns(table: Dataset, given: list[str] | None, label_column: str, pa
     return found
 
 
+def _holds_text(values: Any) -> bool:
+    """Texts or lists; not numbers, which are ids more often than text."""
+    return isinstance(values[0], str | list) and any(_as_number(value) is None for value in values)
+
+
 def _inferred_kind(labels: list[Any], column: str) -> str:
     if all(isinstance(value, list) for value in labels):
         return "tagging"
-    if all(isinstance(value, float) for value in labels) and not all(value.is_integer() for value in labels):
+    numbers = [_as_number(value) for value in labels]
+    if None not in numbers and not all(number.is_integer() for number in numbers if math.isfinite(number)):
         return "regression"
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in labels):
-        different = len(set(labels))
+    if None not in numbers:
+        different = len(set(numbers))
         if different > _MAXIMUM_INTEGER_CLASSES:
             raise ValueError(
                 f"column {column!r} holds {different} different whole numbers: classes or scores? give --kind "
@@ -215,8 +257,26 @@ def _inferred_kind(labels: list[Any], column: str) -> str:
     return "classification"
 
 
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
 def _class_name(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """`1.0` is the class `1`, as which other tools wrote it; `01` and names stay as they are."""
+    return _WHOLE_FLOAT.sub(r"\1", str(value).strip())
+
+
+def _warn_of_overlap(splits: dict[str, Dataset], columns: list[str]) -> None:
+    seen = set(zip(*(splits["train"][column] for column in columns), strict=True))
+    held_out = list(zip(*(splits["validation"][column] for column in columns), strict=True))
+    both = sum(row in seen for row in held_out)
+    if both:
+        logger.warning(f"{both} of {len(held_out)} validation texts are trained on too; scores will look too good")
 
 
 def _is_integer(name: str) -> bool:
@@ -227,11 +287,11 @@ def _known(value: Any, classes: tuple[str, ...], place: str) -> int:
     name = _class_name(value)
     if name not in classes:
         raise ValueError(f"{place}: label {name!r} does not occur in training{nearest(name, classes)}")
-    return class_id(name, classes, place)
+    return classes.index(name)
 
 
 def _number(value: Any, place: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{place}: score {value!r} is not a number") from None
+    number = _as_number(value)
+    if number is None or not math.isfinite(number):
+        raise ValueError(f"{place}: score {value!r} is not a finite number")
+    return number

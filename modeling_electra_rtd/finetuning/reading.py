@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ logger = logging.get_logger(__name__)
 
 # The scale of STS-B (Cer et al. 2017).
 _SCORES = (0.0, 5.0)
+
+# `# sent_id = 1`, `# text = ...`, `# newdoc`: a token "#" has a tag behind it, not an equals sign.
+_COMMENT = re.compile(r"# (\w+ =|newdoc|newpar)")
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,14 @@ def class_id(value: Any, labels: tuple[str, ...], place: str) -> int:
     raise ValueError(f"{place}: label {text!r}{nearest(text, labels)}")
 
 
-def read_token_file(path: Path, token_column: int = 0, tag_column: int = -1) -> Iterator[tuple[list[str], list[str]]]:
+def read_token_file(
+    path: Path, token_column: int = 0, tag_column: int = -1, has_tags: bool = True
+) -> Iterator[tuple[list[str], list[str]]]:
     """Sentences of a CoNLL file: a token and its columns a line, split at tabs where there are any, else at spaces;
-    blank lines between sentences; lines of `-DOCSTART-` are passed over.
+    blank lines between sentences; lines of `-DOCSTART-` and comments of CoNLL-U before a sentence are passed over.
+
+    Args:
+        has_tags: whether each token needs a tag; without, tags are "O".
 
     Raises:
         ValueError: for a line with too few columns, naming it.
@@ -93,9 +102,13 @@ def read_token_file(path: Path, token_column: int = 0, tag_column: int = -1) -> 
                 yield tokens, tags
             tokens, tags = [], []
             continue
+        if not tokens and _COMMENT.match(line):
+            continue
         fields = line.split("\t") if "\t" in line else line.split()
         if fields[0] == "-DOCSTART-":
             continue
+        if not has_tags:
+            fields = [fields[token_column], "O"]
         needed = max(token_column, tag_column) + 1 if tag_column >= 0 else 2
         if len(fields) < needed:
             raise ValueError(f"{path}, line {number}: {len(fields)} columns, expected at least {needed}")
@@ -157,7 +170,7 @@ def _table_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterato
     positions = dict(files.columns)
     width = None
     if any(not isinstance(column, int) for column in positions.values()):
-        header = next(lines)[1].split("\t")
+        header = next(lines, (1, ""))[1].split("\t")
         width = len(header)
         for name, wanted in positions.items():
             candidates = (wanted,) if isinstance(wanted, str) else wanted
@@ -186,11 +199,18 @@ def _table_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterato
             is_score = task.kind == "regression"
             row["label"] = _score(row["label"], place) if is_score else class_id(row["label"], task.labels, place)
         if split.startswith("test"):
-            row["index"] = int(row.get("index", rows))
+            row["index"] = _index(row.get("index", rows), f"{path}, line {number}")
         rows += 1
         yield row
     if broken:
         logger.warning(f"{broken[0]}; {len(broken)} such lines are left out, as in the task's usual readers")
+
+
+def _index(value: str | int, place: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{place}: index {value!r} is not a whole number") from None
 
 
 def _score(text: str, place: str) -> float:
