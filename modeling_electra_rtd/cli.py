@@ -198,19 +198,25 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         print(f"next: electra-rtd export {folder} --output-dir {folder}-release")
 
 
-def _finetune(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.markdown import Markdown
+_OWN_TASK_OPTIONS = ("validation_file", "test_file", "text_columns", "label_column", "kind")
 
+
+def _finetune(arguments: argparse.Namespace) -> None:
     from .finetuning.own_task import explain, own_task
     from .finetuning.reading import read_task
     from .finetuning.recipes import read_finetuning_recipe
-    from .finetuning.report import markdown_table
-    from .finetuning.run import TABLE, finetune, finetune_set
+    from .finetuning.run import TABLE, finetune
+    from .finetuning.task_set import finetune_set, read_diagnostics
     from .finetuning.tasks import GLUE, find_task
 
     if bool(arguments.task) == bool(arguments.train_file):
         raise ValueError("give --task, or --train-file with your own examples, one of them")
+    foreign = ("data_dir", "validation_fraction") if arguments.train_file else _OWN_TASK_OPTIONS
+    for name in foreign:
+        if getattr(arguments, name) is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} goes with {'--task' if arguments.train_file else '--train-file'}"
+            )
     values = read_finetuning_recipe(arguments.recipe, arguments.overrides)
     common = (arguments.model, arguments.output_dir, arguments.seeds, values)
     if arguments.train_file:
@@ -229,7 +235,8 @@ def _finetune(arguments: argparse.Namespace) -> None:
         tasks = [find_task(name) for name in names]
         if len(tasks) == 1:
             data = read_task(tasks[0], arguments.data_dir, validation_fraction=arguments.validation_fraction)
-            records = [finetune(tasks[0], data, *common, resume=arguments.resume)]
+            diagnostics = read_diagnostics(arguments.data_dir) if tasks[0].name == "mnli" else None
+            records = [finetune(tasks[0], data, *common, resume=arguments.resume, diagnostics=diagnostics)]
         else:
             records = finetune_set(
                 tasks,
@@ -237,9 +244,11 @@ def _finetune(arguments: argparse.Namespace) -> None:
                 data_dir=arguments.data_dir,
                 resume=arguments.resume,
                 skip_missing="glue" in arguments.task,
+                validation_fraction=arguments.validation_fraction,
             )
-    Console().print(Markdown(markdown_table(records)))
-    print(f"table in {Path(arguments.output_dir) / TABLE}, models and predictions beside it")
+    table = Path(arguments.output_dir) / TABLE
+    print(f"\n{table.read_text(encoding='utf-8')}")
+    print(f"table in {table}; {len(records)} record(s), models and predictions beside it")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

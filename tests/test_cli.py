@@ -205,6 +205,9 @@ def test_bad_fine_tuning_is_refused_in_one_line(trained, tmp_path, capsys):
     assert "no validation split" in fails(capsys, *command, *own[:2])
     assert "did you mean 'learning_rate'" in fails(capsys, *command, *own, "--learning-rat", "1")
     assert "did you mean 'topic'" in fails(capsys, *command, *own[:-1], "topi")
+    assert "--kind goes with --train-file" in fails(capsys, *command, "--task", "mrpc", "--kind", "regression")
+    assert "--data-dir goes with --task" in fails(capsys, *command, *own, "--data-dir", str(tmp_path))
+    assert "predicted by a model for mnli" in fails(capsys, *command, "--task", "ax", "--data-dir", str(tmp_path))
     nowhere = ["finetune", "--model", str(tmp_path / "nowhere"), "--output-dir", str(folder), *own]
     assert "nowhere" in fails(capsys, *nowhere)
     generator = ["finetune", "--model", str(tmp_path / "generator"), "--output-dir", str(folder), *own]

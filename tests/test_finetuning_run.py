@@ -1,6 +1,7 @@
 """Whole runs on a small task in the official layout: seeds, baselines, record, resume, submissions, refusals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from finetuning_for_tests import checkpoint
 from tiny import tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from modeling_electra_rtd.finetuning import run as module
+from modeling_electra_rtd.finetuning import task_run as module
 from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.recipes import kind_options, read_finetuning_recipe
-from modeling_electra_rtd.finetuning.run import finetune, finetune_set
+from modeling_electra_rtd.finetuning.run import finetune
+from modeling_electra_rtd.finetuning.task_set import finetune_set, read_diagnostics
 from modeling_electra_rtd.finetuning.tasks import TASKS
 from modeling_electra_rtd.recipe_files import configuration_folder
 
@@ -119,10 +121,18 @@ def test_a_set_of_tasks_has_one_table_and_the_diagnostics(model, data_dir, tmp_p
     records = finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir)
     assert [record["task"] for record in records] == ["cola", "mnli"]
     table = (tmp_path / "set" / "table.md").read_text()
-    assert "| cola |" in table and "| mnli* |" in table and "| mnli (mismatched)* |" in table
+    assert "| cola |" in table and "| mnli\\* |" in table and "| mnli (mismatched)\\* |" in table
     assert "train is train_subset10k.tsv" in table
     shown = (tmp_path / "set" / "mnli" / "submission" / "AX.tsv").read_text().splitlines()
     assert shown[0] == "index\tprediction" and shown[1].split("\t")[1] in NLI
+    collected = tmp_path / "set" / "submission"
+    assert sorted(path.name for path in collected.iterdir()) == ["AX.tsv", "CoLA.tsv"]
+    assert (collected / "AX.tsv").read_text().splitlines() == shown
+    # What is submitted for AX is what the fine-tuned model says, not a new head.
+    best = AutoModelForSequenceClassification.from_pretrained(tmp_path / "set" / "mnli" / "seed-0")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "set" / "mnli" / "seed-0")
+    logits = best.eval()(**tokenizer("the cat sat", "a mat", return_tensors="pt")).logits
+    assert shown[1].split("\t")[1] == best.config.id2label[int(logits.argmax())]
     again = finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir, resume=True)
     assert [record["seconds"] for record in again] == [record["seconds"] for record in records]
 
@@ -208,7 +218,80 @@ def test_options_of_a_kind_go_to_it_and_to_no_other(model, data_dir, tmp_path):
 def test_the_second_text_of_a_pair_is_a_segment_also_for_a_bare_tokenizer_file(data_dir, tmp_path):
     folder = Path(checkpoint(tmp_path / "bare"))
     (folder / "tokenizer_config.json").unlink()
-    run = module._Run(TASKS["mnli"], read_task(TASKS["mnli"], data_dir), str(folder), tmp_path / "run", {})
-    row = run._features["train"][0]
+    run = module.TaskRun(TASKS["mnli"], read_task(TASKS["mnli"], data_dir), str(folder), tmp_path / "run", {})
+    row = run.features["train"][0]
     assert row["token_type_ids"] == [0] * 5 + [1] * 3
     assert sum(row["attention_mask"]) == 8
+
+
+def test_resuming_something_else_is_refused(done, model, data_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(done[0], folder)
+    cola, data = TASKS["cola"], read_task(TASKS["cola"], data_dir)
+    for changes, message in (
+        ({"values": {**QUICK, "learning_rate": 1e-3}}, "holds a run with learning_rate 0.01, not 0.001"),
+        ({"seeds": [5]}, r"holds seeds \[0, 1, 2\]; give them too"),
+        ({"checkpoint": checkpoint(tmp_path / "other", hidden_size=16)}, "holds a run with model "),
+        ({"task": TASKS["mnli"], "data": read_task(TASKS["mnli"], data_dir)}, "with task 'cola', not 'mnli'"),
+    ):
+        arguments = {"task": cola, "data": data, "checkpoint": model, "seeds": [0, 1, 2], "values": QUICK, **changes}
+        with pytest.raises(ValueError, match=message):
+            finetune(output_dir=str(folder), resume=True, **arguments)
+    assert json.loads((folder / "record.json").read_text()) == json.loads((done[0] / "record.json").read_text())
+    with pytest.raises(ValueError, match="nothing to resume: .* holds no run of finetune"):
+        finetune(cola, data, model, model, [0], QUICK, resume=True)
+    (folder / "seed-0" / "record.json").write_text("{")
+    with pytest.raises(ValueError, match=r"seed-0/record\.json: not JSON"):
+        finetune(cola, data, model, str(folder), [0, 1, 2], QUICK, resume=True)
+
+
+def test_a_set_leaves_out_what_is_missing_and_says_so_but_not_what_is_broken(model, data_dir, tmp_path):
+    tasks = [TASKS["cola"], TASKS["rte"]]
+    values = {**QUICK, "from_scratch_seeds": 0, "max_steps": 1}
+    finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir, skip_missing=True)
+    assert "- left out: rte: no train split" in (tmp_path / "set" / "table.md").read_text()
+    broken = tmp_path / "data"
+    shutil.copytree(data_dir, broken)
+    (broken / "RTE").mkdir()
+    for name in ("train", "dev"):
+        (broken / "RTE" / f"{name}.tsv").write_text("index\tsentence1\tsentence2\tlabel\n0\ta\n")
+    with pytest.raises(ValueError, match=r"RTE/train\.tsv, line 2: 2 fields, expected 4"):
+        finetune_set(tasks, model, str(tmp_path / "again"), [0], values, data_dir=str(broken), skip_missing=True)
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(ValueError, match="give each once"):
+        finetune_set([TASKS["cola"]] * 2, model, str(tmp_path / "again"), [0], values, data_dir=data_dir)
+
+
+def test_what_leaves_nothing_behind(model, data_dir, tmp_path):
+    data = read_task(TASKS["cola"], data_dir)
+    for values, message in (
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0; it must be at least 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0"),
+        ({"max_length": 2}, "max_length is 2; it must be at least 8"),
+        ({"from_scratch_seeds": 5}, "from_scratch_seeds is 5; there are 1 seeds"),
+        ({"label_smoothing_factor": 0.1, "task": "stsb"}, "label_smoothing_factor: stsb is regression"),
+    ):
+        task = TASKS[values.pop("task", "cola")]
+        with pytest.raises(ValueError, match=message):
+            finetune(task, data, model, str(tmp_path / "run"), [0], {**QUICK, **values})
+        assert not (tmp_path / "run").exists()
+    # What an earlier version or a crash left empty is no work to protect.
+    (tmp_path / "run" / "seed-0").mkdir(parents=True)
+    finetune(TASKS["cola"], data, model, str(tmp_path / "run"), [0], {**QUICK, "max_steps": 1})
+    with pytest.raises(ValueError, match="metric_for_best_model is the task's"):
+        read_finetuning_recipe(None, {"metric_for_best_model": "loss"})
+
+
+def test_the_diagnostics_are_optional(data_dir, tmp_path, caplog):
+    assert len(read_diagnostics(data_dir).splits["test"]) == 1
+    assert read_diagnostics(str(tmp_path)) is None and "AX are left out" in caplog.text
+
+
+def test_a_folder_without_a_tokenizer_is_refused(model, data_dir, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare, ignore=shutil.ignore_patterns("*token*", "vocab*"))
+    data = read_task(TASKS["cola"], data_dir)
+    with pytest.raises(ValueError, match="the folder holds none of tokenizer.json"):
+        finetune(TASKS["cola"], data, str(bare), str(tmp_path / "run"), [0], QUICK)
+    with pytest.raises(ValueError, match="is a file; give its folder"):
+        finetune(TASKS["cola"], data, f"{model}/config.json", str(tmp_path / "run"), [0], QUICK)

@@ -78,7 +78,7 @@ def test_a_row_holds_median_spread_and_baselines():
 def test_a_table_says_what_was_not_as_it_should_be():
     marked = {"stand_ins": {"train": "train_subset10k.tsv"}, "examples": {"train": 10_000}}
     table = markdown_table([record([0.9, 0.5], degenerate=[1], data=marked, selected_on_validation=True)])
-    assert "| toy* |" in table and "train is train_subset10k.tsv, not the official file" in table
+    assert "| toy\\* |" in table and "train is train_subset10k.tsv, not the official file" in table
     assert "toy: failed seeds 1" in table
     assert "| not run |" in table
     assert "selected on the split that is shown" in table

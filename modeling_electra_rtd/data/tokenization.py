@@ -17,6 +17,7 @@ CONVENTIONAL_TOKENS = {
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
+TOKENIZER_FILES = {"tokenizer.json", "vocab.txt", "vocab.json"}
 REQUIRED_TOKENS = ("mask_token", "cls_token", "sep_token", "pad_token")
 
 
@@ -28,9 +29,14 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
     Raises:
         ValueError: it cannot be loaded, is not fast, or lacks a mask, cls, sep or pad token.
     """
+    if os.path.isfile(name_or_path):
+        raise ValueError(f"{name_or_path!r} is a file; give its folder")
     if not os.path.isdir(name_or_path) and (name_or_path.startswith((".", os.sep)) or name_or_path.count("/") > 1):
         raise ValueError(f"{name_or_path!r}: no such folder")
     files = set(os.listdir(name_or_path)) if os.path.isdir(name_or_path) else set()
+    if files and not any(name in TOKENIZER_FILES or name.endswith(".model") for name in files):
+        # From a config alone, transformers would make up a vocabulary of special tokens.
+        raise ValueError(f"tokenizer {name_or_path!r}: the folder holds none of {', '.join(sorted(TOKENIZER_FILES))}")
     try:
         if "vocab.txt" in files and not files & {"tokenizer.json", "tokenizer_config.json", "config.json"}:
             tokenizer = _from_vocabulary_file(os.path.join(name_or_path, "vocab.txt"))

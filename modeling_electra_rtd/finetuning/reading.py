@@ -25,6 +25,10 @@ _SCORES = (0.0, 5.0)
 _COMMENT = re.compile(r"# (\w+ =|newdoc|newpar)")
 
 
+class MissingData(ValueError):
+    """A task's files are not there."""
+
+
 @dataclass(frozen=True)
 class TaskData:
     """The examples of a task.
@@ -52,10 +56,13 @@ def read_task(task: Task, data_dir: str | None = None, validation_fraction: floa
             (question answering: of their context), so that it is the same in every run.
 
     Raises:
+        MissingData: a `ValueError`, for a folder without the task's files.
         ValueError: in one line, naming file and line of what cannot be read.
     """
     if validation_fraction is not None and not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; it must be in (0, 1)")
+    if "train" not in task.files and validation_fraction is not None:
+        raise ValueError(f"{task.name} has no training split to take a validation split from")
     read = _read_hub(task) if data_dir is None else _read_folder(task, Path(data_dir), validation_fraction)
     if validation_fraction is None:
         return read
@@ -136,9 +143,9 @@ def _read_folder(task: Task, data_dir: Path, validation_fraction: float | None) 
             if path.name != files.names[0]:
                 stand_ins[split] = path.name
         elif split == "train" or (split == "validation" and validation_fraction is None):
-            raise ValueError(f"{task.name}: no {split} split: {folder} has no {' or '.join(files.names)}")
+            raise MissingData(f"{task.name}: no {split} split: {folder} has no {' or '.join(files.names)}")
     if not paths:
-        raise ValueError(f"{task.name}: {folder} has none of its files")
+        raise MissingData(f"{task.name}: {folder} has none of its files")
     sources = {split: str(path) for split, path in paths.items()}
     if task.kind == "tagging":
         sentences = {}

@@ -28,6 +28,17 @@ KINDS: dict[str, type[TaskKind]] = {
 }
 
 
+# Fields that a run sets itself.
+_TAKEN = {
+    "output_dir": "is given on the command line: --output-dir",
+    "seed": "is given on the command line: --seeds",
+    "data_seed": "is the seed's: --seeds",
+    "metric_for_best_model": "is the task's",
+    "greater_is_better": "is the metric's",
+    "predict_with_generate": "is the task's",
+}
+
+
 def read_finetuning_recipe(name: str | None, overrides: dict[str, str] | None = None) -> dict[str, Any]:
     """The values of a YAML with the sections `training` and `task`, and of options, checked.
 
@@ -40,9 +51,9 @@ def read_finetuning_recipe(name: str | None, overrides: dict[str, str] | None = 
     """
     sections = {"training": FinetuningArguments, "task": _any_kind()}
     read = read_sections(name, "finetune", sections, overrides)
-    for taken in ("output_dir", "seed"):
+    for taken, instead in _TAKEN.items():
         if taken in read["training"]:
-            raise ValueError(f"{taken} is given on the command line: --{'seeds' if taken == 'seed' else 'output-dir'}")
+            raise ValueError(f"{taken} {instead}")
     try:
         FinetuningArguments(**read["training"])
     except (TypeError, ImportError) as error:

@@ -1,6 +1,7 @@
 """What fine-tuning is reported as: medians and spread beside baselines, never a best run alone."""
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,15 @@ def median_run(runs: list[dict[str, Any]], split: str, headline: str) -> dict[st
     return ranked[(len(ranked) - 1) // 2]
 
 
-def markdown_table(records: list[dict[str, Any]]) -> str:
+def markdown_table(records: list[dict[str, Any]], left_out: Iterable[str] = ()) -> str:
     """One row for each task and validation split: fine-tuned beside from scratch and the trivial guess.
 
     Args:
         records: what `run.finetune` returned.
+        left_out: what to say of tasks that were not run.
     """
     lines = [
-        "| task | metric | fine-tuned: median | mean ± std | seeds | failed | from scratch | trivial guess | train |",
+        "| task | metric | median | mean ± std | seeds | failed | from scratch | trivial guess | train |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for record in records:
@@ -59,7 +61,7 @@ def markdown_table(records: list[dict[str, Any]]) -> str:
             spread = tuned["standard_deviation"]
             name = record["task"] + (f" ({split.removeprefix('validation_')})" if split != "validation" else "")
             cells = [
-                name + "".join("*" for stand_in in record["data"]["stand_ins"] if stand_in in ("train", split)),
+                name + ("\\*" if {"train", split} & set(record["data"]["stand_ins"]) else ""),
                 headline,
                 f"**{tuned['median']:.4g}**",
                 f"{tuned['mean']:.4g}" + ("" if spread is None else f" ± {spread:.2g}"),
@@ -77,6 +79,13 @@ def markdown_table(records: list[dict[str, Any]]) -> str:
         for split, name in record["data"]["stand_ins"].items()
     ]
     notes += [
+        f"{record['task']}: trained on {record['data']['examples']['train']:,} of "
+        f"{record['data']['train_available']:,} examples."
+        for record in records
+        if record["data"]["examples"]["train"] < record["data"].get("train_available", 0)
+    ]
+    notes += [f"left out: {text}" for text in left_out]
+    notes += [
         f"{record['task']}: failed seeds {', '.join(map(str, record['fine_tuned']['failed_seeds']))} "
         "(every prediction the same, or a loss that is not finite); they count in every median and mean."
         for record in records
@@ -84,7 +93,7 @@ def markdown_table(records: list[dict[str, Any]]) -> str:
     ]
     if any(record["selected_on_validation"] for record in records):
         notes.append("The checkpoint of each run was selected on the split that is shown here.")
-    return "\n".join(lines + [""] * bool(notes) + notes) + "\n"
+    return "\n".join(lines + [""] * bool(notes) + [f"- {note}" for note in notes]) + "\n"
 
 
 def _average(records: list[dict[str, Any]]) -> list[str]:

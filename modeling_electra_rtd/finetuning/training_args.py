@@ -8,6 +8,18 @@ from transformers import Seq2SeqTrainingArguments
 from ..machine import bf16_is_fast
 
 
+_LEAST = {
+    "max_length": 8,
+    "max_train_samples": 1,
+    "early_stopping_patience": 1,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+}
+
+
 @dataclass
 class FinetuningArguments(Seq2SeqTrainingArguments):
     """Arguments of a fine-tuning run. Fields of `TrainingArguments` keep their meaning; some get the reference's
@@ -61,7 +73,8 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
 
     eval_strategy: str = field(default="epoch", metadata={"help": "See TrainingArguments."})
     save_strategy: str = field(default="no", metadata={"help": "See TrainingArguments."})
-    logging_steps: float = field(default=10, metadata={"help": "See TrainingArguments."})
+    # A share of the steps, so that short runs have a curve too and long ones no more than can be seen.
+    logging_steps: float = field(default=0.02, metadata={"help": "See TrainingArguments."})
     # Batches of rows of like length: padding is what a classifier would otherwise spend most of its time on.
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "See TrainingArguments."})
     length_column_name: str = field(default="length", metadata={"help": "See TrainingArguments."})
@@ -80,10 +93,12 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
             raise ValueError(f"last_layer_exponent is {self.last_layer_exponent}; allowed are 1 and 2")
         if self.from_scratch_seeds < 0:
             raise ValueError(f"from_scratch_seeds is {self.from_scratch_seeds}; it must not be negative")
-        for name in ("num_train_epochs", "max_length", "max_train_samples", "early_stopping_patience"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        if self.num_train_epochs is not None and self.num_train_epochs <= 0:
+            raise ValueError(f"num_train_epochs is {self.num_train_epochs}; it must be above 0")
         if self.early_stopping_patience is not None:
             if self.eval_strategy == "no":
                 raise ValueError("early_stopping_patience needs evaluations; set eval_strategy to epoch or steps")
