@@ -103,6 +103,12 @@ def build_parser() -> argparse.ArgumentParser:
     own.add_argument("--text-columns", nargs="+", help="one text, or a pair; inferred where there is no choice")
     own.add_argument("--label-column", help="what is predicted")
     own.add_argument("--kind", choices=("classification", "regression", "tagging"), help="by default inferred")
+    sub.epilog = (
+        "Fields of a recipe, as --field value: num_train_epochs, learning_rate, layerwise_lr_decay, max_length, "
+        "max_train_samples, from_scratch_seeds, per_device_train_batch_size, early_stopping_patience and all of "
+        "TrainingArguments; for one kind of task doc_stride, num_beams, max_target_length and others "
+        "(docs/finetuning.md). Shipped recipes: tiny, small, base, large, reference."
+    )
     sub.set_defaults(overrides={})
 
     sub = verb("evaluate", _evaluate, "held-out RTD metrics of a joint checkpoint")
@@ -233,6 +239,9 @@ def _finetune(arguments: argparse.Namespace) -> None:
     else:
         names = [name for given in arguments.task for name in (GLUE if given == "glue" else [given])]
         tasks = [find_task(name) for name in names]
+        for task in tasks:
+            if "train" not in task.files:
+                raise ValueError(f"{task.name} has no training split; it is predicted by a model for mnli, --task mnli")
         if len(tasks) == 1:
             data = read_task(tasks[0], arguments.data_dir, validation_fraction=arguments.validation_fraction)
             diagnostics = read_diagnostics(arguments.data_dir) if tasks[0].name == "mnli" else None

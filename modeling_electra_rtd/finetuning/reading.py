@@ -61,8 +61,6 @@ def read_task(task: Task, data_dir: str | None = None, validation_fraction: floa
     """
     if validation_fraction is not None and not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; it must be in (0, 1)")
-    if "train" not in task.files and validation_fraction is not None:
-        raise ValueError(f"{task.name} has no training split to take a validation split from")
     read = _read_hub(task) if data_dir is None else _read_folder(task, Path(data_dir), validation_fraction)
     if validation_fraction is None:
         return read
