@@ -241,7 +241,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
         tasks = [find_task(name) for name in names]
         for task in tasks:
             if "train" not in task.files:
-                raise ValueError(f"{task.name} has no training split; it is predicted by a model for mnli, --task mnli")
+                raise ValueError(f"{task.name} is not trained on, but predicted by a model for mnli: --task mnli")
         if len(tasks) == 1:
             data = read_task(tasks[0], arguments.data_dir, validation_fraction=arguments.validation_fraction)
             diagnostics = read_diagnostics(arguments.data_dir) if tasks[0].name == "mnli" else None
