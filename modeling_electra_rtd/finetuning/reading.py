@@ -319,7 +319,7 @@ def _read_hub(task: Task) -> TaskData:
     if task.hub_dataset is None:
         raise ValueError(f"{task.name} is not read from the Hub; give --data-dir with its files")
     try:
-        loaded = load_dataset(task.hub_dataset, task.hub_config)
+        loaded = _load_from_hub(task.hub_dataset, task.hub_config)
     except Exception as error:  # the Hub client, files and parsers each have exceptions of their own
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
@@ -343,6 +343,17 @@ def _read_hub(task: Task) -> TaskData:
         splits[split] = _canonical(task, rows, split)
         sources[split] = f"{task.hub_dataset}{f' ({task.hub_config})' if task.hub_config else ''}: {hub_split}"
     return TaskData(DatasetDict(splits), labels, sources, {})
+
+
+def _load_from_hub(dataset: str, config: str | None) -> DatasetDict:
+    try:
+        return load_dataset(dataset, config)
+    except RuntimeError as error:
+        if "script" not in str(error):
+            raise
+    # No code of a dataset is run; the Hub keeps tables made of it on a branch of their own.
+    folder = config or f"{dataset.rpartition('/')[2]}"
+    return load_dataset(dataset, data_dir=folder, revision="refs/convert/parquet")
 
 
 def _canonical(task: Task, rows: Dataset, split: str) -> Dataset:
