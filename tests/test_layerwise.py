@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DebertaV2Config,
@@ -97,11 +99,29 @@ def test_biases_and_norms_are_not_decayed():
         assert decay[id(parameter)] == (0.0 if is_exempt else 0.1), name
 
 
-def test_two_stacks_have_no_last_layer():
+def test_a_decoder_learns_like_the_head():
     config = EncoderDecoderConfig.from_encoder_decoder_configs(
         tiny_config("electra", num_hidden_layers=2), tiny_config("electra", num_hidden_layers=2)
     )
     model = EncoderDecoderModel(config)
+    found = rates(model)
+    assert found["encoder.encoder.layer.1.output.dense.weight"] == RATE * DECAY
+    assert found["encoder.encoder.layer.0.output.dense.weight"] == RATE * DECAY**2
+    assert found["encoder.embeddings.word_embeddings.weight"] == RATE * DECAY**3
+    assert {rate for name, rate in found.items() if name.startswith("decoder.")} == {RATE}
+    assert {group["lr"] for group in layerwise_groups(model, RATE, 1.0, 0.1)} == {RATE}
+
+
+def test_layers_that_cannot_be_told_are_refused():
+    config = AlbertConfig(
+        vocab_size=50,
+        embedding_size=16,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    model = AlbertForSequenceClassification(config)
     with pytest.raises(ValueError, match="layerwise_lr_decay.*set layerwise_lr_decay to 1"):
         layerwise_groups(model, RATE, DECAY, 0.1)
     groups = layerwise_groups(model, RATE, 1.0, 0.1)

@@ -11,27 +11,30 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
 
     With n layers: the head 0, the last layer `last_layer_exponent` (call it e), layer i counted from 0
     e + n - 1 - i, embeddings and their projection e + n. What an encoder holds behind its layers (a final norm) learns
-    like the last layer, tables of relative positions like the embeddings.
+    like the last layer, tables of relative positions like the embeddings. A decoder, most of which is new, learns like
+    the head.
 
     The reference means e = 1, and by an off-by-one that its author confirmed does e = 2 (google-research/electra,
     issues 51 and 64): everything below the head learns `layerwise_lr_decay` times slower than written.
 
     Args:
-        model: a stock model with a head; its layers are the `num_hidden_layers` modules of one `ModuleList`.
+        model: a stock model with a head or a decoder; the layers of its encoder are the `num_hidden_layers` modules of
+            one `ModuleList`.
         last_layer_exponent: 1, what the paper means; 2, what the reference implementation does.
 
     Raises:
-        ValueError: for a model whose layers cannot be told, such as one with two stacks.
+        ValueError: for a model whose layers cannot be told, such as one that shares them.
     """
-    encoder = model.base_model
-    depth = getattr(model.config, "num_hidden_layers", None)
+    is_with_decoder = getattr(model.config, "is_encoder_decoder", False)
+    encoder = model.get_encoder() if is_with_decoder else model.base_model
+    depth = getattr(encoder.config, "num_hidden_layers", None)
     stacks = [name for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if encoder is model or len(stacks) != 1:
         raise ValueError(
             f"layerwise_lr_decay: {type(model).__name__} has {len(stacks)} stacks of layers and needs one; set "
             "layerwise_lr_decay to 1"
         )
-    prefix = f"{model.base_model_prefix}."
+    prefix = "encoder." if is_with_decoder else f"{model.base_model_prefix}."
     stack = f"{prefix}{stacks[0]}."
     # Tables that an encoder keeps beside its layers, such as relative positions, are read by all of them.
     tables = {f"{prefix}{name}." for name, part in encoder.named_modules() if isinstance(part, nn.Embedding)}

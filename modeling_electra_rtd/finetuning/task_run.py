@@ -49,9 +49,7 @@ class TaskRun:
         }
         if values.get("swap_pairs") is None:
             self.values["swap_pairs"] = task.swap_pairs
-        # One stack of layers has a rate for each; an encoder with a new decoder does not.
         if KINDS[task.kind].generates:
-            self.values.setdefault("layerwise_lr_decay", 1.0)
             # Beam search over the whole split costs more than the epoch before it.
             self.values.setdefault("eval_strategy", "no")
         self.settings = FinetuningArguments(**self.values)
