@@ -168,9 +168,16 @@ def test_a_taken_folder_and_a_foreign_tokenizer_are_refused(model, data_dir, tmp
     (tmp_path / "taken" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="already holds something"):
         finetune(TASKS["cola"], data, model, str(tmp_path / "taken"), [0], QUICK)
-    foreign = checkpoint(tmp_path / "foreign", vocab_size=len(tiny_tokenizer()) - 5)
-    with pytest.raises(ValueError, match="the tokenizer is another model's"):
-        finetune(TASKS["cola"], data, foreign, str(tmp_path / "run"), [0], QUICK)
+    for number, (overrides, message) in enumerate(
+        [
+            ({"vocab_size": len(tiny_tokenizer()) - 5}, "tokenizer has 150 tokens, .* 145; the tokenizer is another"),
+            ({"vocab_size": 2 * len(tiny_tokenizer())}, "tokenizer has 150 tokens, .* 300; the tokenizer is another"),
+            ({"pad_token_id": 1}, "pads with token 0, but the model with 1; the tokenizer is another model's"),
+        ]
+    ):
+        foreign = checkpoint(tmp_path / f"foreign-{number}", **overrides)
+        with pytest.raises(ValueError, match=message):
+            finetune(TASKS["cola"], data, foreign, str(tmp_path / "run"), [0], QUICK)
     assert not (tmp_path / "run").exists()
 
 

@@ -91,6 +91,11 @@ def markdown_table(records: list[dict[str, Any]], left_out: Iterable[str] = ()) 
         for record in records
         if record["fine_tuned"]["failed_seeds"]
     ]
+    notes += [
+        f"{record['task']}: from scratch, failed seeds {', '.join(map(str, record['from_scratch']['failed_seeds']))}."
+        for record in records
+        if record["from_scratch"]["failed_seeds"]
+    ]
     if any(record["selected_on_validation"] for record in records):
         notes.append("The checkpoint of each run was selected on the split that is shown here.")
     return "\n".join(lines + [""] * bool(notes) + [f"- {note}" for note in notes]) + "\n"

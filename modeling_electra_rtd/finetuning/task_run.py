@@ -222,10 +222,17 @@ class TaskRun:
         return examples
 
     def _check_vocabulary(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        if len(tokenizer) > config.vocab_size:
+        """Embeddings are padded to round numbers, never by a tenth; and both must mean the same token by padding."""
+        if not 0.9 * config.vocab_size <= len(tokenizer) <= config.vocab_size:
             raise ValueError(
                 f"{self.checkpoint}: its tokenizer has {len(tokenizer)} tokens, but the model has embeddings for "
                 f"{config.vocab_size}; the tokenizer is another model's"
+            )
+        padding = getattr(config, "pad_token_id", None)
+        if padding is not None and padding != tokenizer.pad_token_id:
+            raise ValueError(
+                f"{self.checkpoint}: its tokenizer pads with token {tokenizer.pad_token_id}, but the model with "
+                f"{padding}; the tokenizer is another model's"
             )
 
 
