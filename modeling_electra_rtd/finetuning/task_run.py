@@ -172,10 +172,7 @@ class TaskRun:
         """Predictions for a split, computed from its longest feature to its shortest: little padding, and memory that
         does not suffice is known at once.
         """
-        return self.predicted(trainer, self.features[split], self.examples[split])
-
-    def predicted(self, trainer: FinetuningTrainer, features: Dataset, examples: Dataset) -> list[Any]:
-        """Predictions for features made of these examples."""
+        features = self.features[split]
         order = np.argsort(-np.asarray(features["length"]), kind="stable")
         ranked = features.select(order).remove_columns(
             [name for name in self.kind.label_names if name in features.column_names]
@@ -183,7 +180,7 @@ class TaskRun:
         outputs = trainer.predict(ranked).predictions
         back = np.argsort(order, kind="stable")
         outputs = tuple(part[back] for part in outputs) if isinstance(outputs, tuple) else outputs[back]
-        return self.kind.predictions(outputs, features, examples)
+        return self.kind.predictions(outputs, features, self.examples[split])
 
     def trainer(self, model: torch.nn.Module, arguments: FinetuningArguments) -> FinetuningTrainer:
         """A trainer of a model with this task's data and scores."""
