@@ -99,8 +99,8 @@ def test_token_files(tmp_path):
     path.write_text("-DOCSTART- O\n\nThe O\ncat B-x\n\t\nRick B-y\nand I-y\n \n\n", encoding="utf-8")
     sentences = list(read_token_file(path))
     assert sentences == [(["The", "cat"], ["O", "B-x"]), (["Rick", "and"], ["B-y", "I-y"])]
-    assert tag_labels(sentences) == ("O", "B-x", "B-y", "I-y")
-    assert tag_labels([(["a"], ["N"])]) == ("N",)
+    assert tag_labels({"train": sentences}) == ("O", "B-x", "B-y", "I-y")
+    assert tag_labels({"train": [(["a"], ["N"])]}) == ("N",)
     path.write_text("cat\tB-x\ndog\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"train.conll, line 2: 1 columns, expected at least 2"):
         list(read_token_file(path))
@@ -109,10 +109,11 @@ def test_token_files(tmp_path):
     assert list(read_token_file(path)) == [(["New York"], ["B-x"])]
 
 
-def test_tags_that_only_validation_has_count(tmp_path):
+def test_tags_that_only_validation_has_count_and_are_named(tmp_path, caplog):
     write(tmp_path, train_conll="cat\tO\n", dev_conll="cat\tB-x\n")
     data = read_task(TASKS["wnut17"], str(tmp_path))
     assert data.labels == ("O", "B-x") and data.splits["validation"]["label"] == [[1]]
+    assert "validation: tags that training does not have count against the model: B-x" in caplog.text
 
 
 def questions(count: int = 40) -> str:

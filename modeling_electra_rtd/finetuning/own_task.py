@@ -156,7 +156,7 @@ def _tagging_from_lists(
 
 
 def _tagging(name: str, sentences: dict[str, list], paths: dict[str, str]) -> tuple[Task, TaskData]:
-    labels = tag_labels([row for split, rows in sentences.items() if split != "test" for row in rows])
+    labels = tag_labels({split: rows for split, rows in sentences.items() if split != "test"})
     ids = {label: i for i, label in enumerate(labels)}
     splits = {}
     for split, rows in sentences.items():

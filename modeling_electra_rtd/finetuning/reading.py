@@ -123,9 +123,16 @@ def read_token_file(
         yield tokens, tags
 
 
-def tag_labels(sentences: list[tuple[list[str], list[str]]]) -> tuple[str, ...]:
-    """All tags, "O" first and the others sorted, so that ids do not hang on the order of the sentences."""
-    found = {tag for _, tags in sentences for tag in tags}
+def tag_labels(splits: dict[str, list[tuple[list[str], list[str]]]]) -> tuple[str, ...]:
+    """All tags of sentences, "O" first and the others sorted, so that ids do not hang on the order of the sentences.
+
+    Tags that training lacks are said in a warning: no model can find them, and they count against it.
+    """
+    by_split = {split: {tag for _, tags in sentences for tag in tags} for split, sentences in splits.items()}
+    for split, tags in by_split.items():
+        if unseen := sorted(tags - by_split.get("train", tags)):
+            logger.warning(f"{split}: tags that training does not have count against the model: {', '.join(unseen)}")
+    found = set().union(*by_split.values())
     return (*(["O"] if "O" in found else []), *sorted(found - {"O"}))
 
 
@@ -150,7 +157,7 @@ def _read_folder(task: Task, data_dir: Path, validation_fraction: float | None) 
         for split, path in paths.items():
             columns = task.files[split].columns
             sentences[split] = list(read_token_file(path, columns["tokens"], columns["label"]))
-        labels = tag_labels([sentence for split in sentences.values() for sentence in split])
+        labels = tag_labels(sentences)
         ids = {label: i for i, label in enumerate(labels)}
         splits = {
             split: Dataset.from_dict(
