@@ -129,14 +129,14 @@ def plot_runs(record: dict[str, Any], path: Path) -> None:
     """Training loss and held-out headline over epochs, every seed and baseline in one picture."""
     figure, (loss, score) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
     headline, split = record["headline"], record["validation_splits"][0]
-    for kind, color in (("fine_tuned", "C0"), ("from_scratch", "C1")):
+    for kind, name, color in (("fine_tuned", "fine-tuned", "C0"), ("from_scratch", "from scratch", "C1")):
         for number, run in enumerate(record[kind]["runs"]):
-            label = kind.replace("_", " ") if number == 0 else None
+            label = name if number == 0 else None
             points = [(entry["epoch"], entry["loss"]) for entry in run["log"] if "loss" in entry]
             if points:
                 loss.plot(*zip(*points, strict=True), color=color, alpha=0.6, linewidth=1, label=label)
-            name = f"eval_{headline}"
-            points = [(entry["epoch"], entry[name]) for entry in run["log"] if name in entry]
+            held_out = f"eval_{headline}"
+            points = [(entry["epoch"], entry[held_out]) for entry in run["log"] if held_out in entry]
             if points:
                 score.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, alpha=0.8, label=label)
     score.axhline(record["trivial"][split][headline], color="0.5", linestyle="--", label="trivial guess")
@@ -144,6 +144,8 @@ def plot_runs(record: dict[str, Any], path: Path) -> None:
     score.set_title(f"Held-out {headline.replace('_', ' ')}")
     for axis in (loss, score):
         axis.set_xlabel("epoch")
+        # A run of one epoch is evaluated once: without a beginning its axis would zoom into that point.
+        axis.set_xlim(left=0)
         axis.grid(alpha=0.3)
         if axis.has_data():
             axis.legend(fontsize=8)
