@@ -122,6 +122,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("checkpoint", help="joint checkpoint")
     sub.add_argument("--output-dir", required=True, help="a new folder for the release")
 
+    sub = verb("push", _push, "upload a release to the Hub in one commit, then read it back and compare")
+    sub.add_argument("folder", help="what electra-rtd export or finetune left")
+    sub.add_argument("repo_id", help="OWNER/NAME on the Hub")
+    sub.add_argument(
+        "--private", action=argparse.BooleanOptionalAction, help="of a new repository; by default the account's habit"
+    )
+    sub.add_argument("--dry-run", action="store_true", help="check everything and list files, sizes and hashes, only")
+    sub.add_argument("--revision", help="branch to commit to, made where it is missing; by default main")
+    sub.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+
     sub = verb("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
     sub.add_argument("model", help="joint checkpoint, or a discriminator alone")
     sub.add_argument("text", nargs="+", help="texts")
@@ -276,6 +286,27 @@ def _export(arguments: argparse.Namespace) -> None:
     report = export(arguments.checkpoint, arguments.output_dir)
     print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
     print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/)")
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    from .sharing.hub import loading_lines, push, release_files
+
+    if arguments.dry_run:
+        for file in release_files(arguments.folder):
+            print(f"{file.size_bytes:>12,}  {file.sha256}  {file.path}")
+        card = Path(arguments.folder) / "README.md"
+        print(f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "\nthere is no README.md")
+        print(f"nothing was uploaded to {arguments.repo_id}")
+        return
+    done = push(
+        arguments.folder,
+        arguments.repo_id,
+        private=arguments.private,
+        revision=arguments.revision,
+        create_pr=arguments.create_pr,
+    )
+    print(f"{len(done['files'])} files in {done['url']}, read back and equal; stock transformers loads them\n")
+    print(loading_lines(arguments.repo_id, has_generator="generator" in done["report"]))
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

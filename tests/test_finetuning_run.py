@@ -78,6 +78,7 @@ def test_what_lies_in_the_folder(done):
     lines = (folder / "seed-0" / "predictions_validation.jsonl").read_text().splitlines()
     assert set(lines) == {'"acceptable"', '"unacceptable"'} and len(lines) == 40
     assert (folder / "submission" / "CoLA.tsv").read_text() == "index\tprediction\n0\t1\n1\t0\n"
+    assert not list(folder.rglob("*.bin"))
     assert not list(folder.glob("*/checkpoint-*")) and not (folder / "from-scratch-0" / "model.safetensors").exists()
 
 

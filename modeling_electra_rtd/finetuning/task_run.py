@@ -15,6 +15,7 @@ import torch
 import transformers
 from datasets import Dataset, concatenate_datasets
 from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from ..data.tokenization import load_tokenizer
 from ..machine import keep_freed_memory
@@ -154,6 +155,8 @@ class TaskRun:
             shutil.rmtree(checkpoint)
         if fresh_config is None:
             trainer.save_model()
+            # A pickle that no reader of the model needs.
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         for split, predictions in predicted.items():
             lines = [json.dumps(self.kind.readable(prediction), default=float) for prediction in predictions]
             (folder / f"predictions_{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

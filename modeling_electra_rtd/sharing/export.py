@@ -1,9 +1,6 @@
 """The clean release of a joint checkpoint: nothing in it needs, or mentions, this package."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +12,10 @@ from ..configuration_electra_rtd import holds_pair, native_config
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from .stock_loading import probe_ids, stock_outputs
 
 
 _WEIGHTS = "model.safetensors"
-
-# Run in a process of its own: what loads there owes nothing to what this process has imported or patched.
-_STOCK_LOADING = """
-import json, sys
-import torch
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
-folder, ids = sys.argv[1], torch.tensor(json.loads(sys.argv[2]))
-report = {}
-auto = {"root": AutoModel, "generator": AutoModelForMaskedLM}
-if sys.argv[3] == "ElectraForPreTraining":
-    auto["discriminator"] = AutoModelForPreTraining
-for name, model_class in auto.items():
-    where = {"subfolder": "generator"} if name == "generator" else {}
-    model, info = model_class.from_pretrained(folder, output_loading_info=True, **where)
-    with torch.no_grad():
-        output = model.eval()(ids)
-    value = output.last_hidden_state if name == "root" else output.logits
-    report[name] = {"missing": sorted(info["missing_keys"]), "sum": value.double().abs().sum().item()}
-for where in ({}, {"subfolder": "generator"}):
-    AutoTokenizer.from_pretrained(folder, **where)
-assert "modeling_electra_rtd" not in sys.modules
-print(json.dumps(report))
-"""
 
 
 def export(checkpoint: str, output_dir: str) -> dict[str, Any]:
@@ -87,25 +62,12 @@ def _save_generator(model: ElectraRtdForPreTraining, folder: Path) -> None:
 
 
 def _verify(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any]:
-    vocabulary = model.config.vocab_size
-    probe = [[(7 * position) % vocabulary for position in range(16)]]
-    ids = torch.tensor(probe, device=model.device)
-    architecture = model.config.to_dict()["architectures"][0]
+    ids = torch.tensor(probe_ids(model.config.vocab_size), device=model.device)
     with torch.no_grad():
         ours = {"root": model.encoder(ids).last_hidden_state, "generator": model.generator(ids).logits}
-        if architecture == "ElectraForPreTraining":
+        if model.config.to_dict()["architectures"] == ["ElectraForPreTraining"]:
             ours["discriminator"] = model.discriminate(ids)
-    command = [sys.executable, "-c", _STOCK_LOADING, str(root), json.dumps(probe), architecture]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
-    )
-    if done.returncode:
-        raise RuntimeError(f"the release does not load with stock transformers:\n{done.stderr}")
-    report = json.loads(done.stdout.strip().splitlines()[-1])
+    report = stock_outputs(root)
     for name, value in ours.items():
         expected, found = value.double().abs().sum().item(), report[name]["sum"]
         if report[name]["missing"] or abs(expected - found) > 1e-5 * max(1.0, abs(expected)):

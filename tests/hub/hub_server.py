@@ -1,11 +1,16 @@
-"""A Hub on 127.0.0.1 to read from: repositories, revisions, trees and files as the real client asks for them."""
+"""A Hub on 127.0.0.1 that speaks the protocol of the real client: reading, and committing with LFS uploads.
 
+Faults can be ordered: the next requests that match a pattern get a status instead of an answer, or no answer at all.
+"""
+
+import base64
 import hashlib
 import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -14,11 +19,43 @@ _API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
 
+# What the accounts of the tests may do: `writer` everything, `reader` nothing but read.
+TOKENS = {"writer": "hf_" + "w" * 34, "reader": "hf_" + "r" * 34}
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests whose `METHOD path` matches.
+
+    Attributes:
+        pattern: regular expression, searched for.
+        status: of the answer; 0 drops the connection without one.
+        times: how many requests it hits.
+        after: whether the request has been carried out before the connection drops.
+    """
+
+    pattern: str
+    status: int
+    times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+    after: bool = False
+
+
 class HubServer:
-    """Repositories by kind and id, each `{revision: {path: bytes}}`; a revision's commit is a hash of its files."""
+    """Repositories by kind and id, each `{revision: {path: bytes}}`; a revision's commit is a hash of its files.
+
+    Attributes:
+        requests: `METHOD path` of all requests so far.
+        faults: ordered faults, each used up by the requests it hits.
+    """
 
     def __init__(self):
         self.repositories: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
+        self.history: dict[str, dict[str, bytes]] = {}
+        self.objects: dict[str, bytes] = {}
+        self.private: set[str] = set()
+        self.requests: list[str] = []
+        self.faults: list[Fault] = []
 
     def add(self, kind: str, repository: str, files: dict[str, bytes], revision: str = "main") -> None:
         """
@@ -35,7 +72,27 @@ class HubServer:
         for name, files in revisions.items():
             if revision in (name, commit_of(files)):
                 return commit_of(files), files
+        if revision in self.history:
+            return revision, self.history[revision]
         return "RevisionNotFound"
+
+    def commit(self, kind: str, repository: str, revision: str, lines: list[dict]) -> str | None:
+        """Carry out the lines of a commit on a branch, all or none; `None` if its parent is no longer the head."""
+        branches = self.repositories[(kind, repository)]
+        files = dict(branches[revision])
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header" and value.get("parentCommit") not in (None, commit_of(files)):
+                return None
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.objects[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
+        self.history[commit_of(branches[revision])] = branches[revision]
+        branches[revision] = files
+        return commit_of(files)
 
     @contextmanager
     def serve(self) -> Iterator[str]:
@@ -80,14 +137,119 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = content if path.endswith(("/lfs", "/verify")) or "/commit/" in path else json.loads(content or b"{}")
+        if path == "/api/validate-yaml":
+            return self._answer(200, {"errors": [], "warnings": []})
+        if path.startswith("/_lfs/"):
+            return self._answer(200, {})
+        if self._account() != "writer":
+            status = 403 if self._account() else 401
+            return self._answer(status, {"error": "no write access"})
+        hub, owner = self.server_hub, "lab"
+        if path == "/api/repos/create":
+            repository = f"{body.get('organization') or owner}/{body['name']}"
+            if ("models", repository) in hub.repositories:
+                return self._answer(409, {"error": "exists", "url": f"/{repository}"})
+            hub.add("models", repository, {".gitattributes": b"*.safetensors filter=lfs"})
+            if body.get("private") or body.get("visibility") == "private":
+                hub.private.add(repository)
+            return self._answer(200, {"url": f"http://{self.headers['Host']}/{repository}", "name": repository})
+        if match := re.match(r"/(.+)\.git/info/lfs/objects/batch$", path):
+            address = f"http://{self.headers['Host']}/_lfs/"
+            objects = [
+                entry
+                if entry["oid"] in hub.objects
+                else entry
+                | {
+                    "actions": {
+                        "upload": {"href": address + entry["oid"]},
+                        "verify": {"href": f"{address}{entry['oid']}/verify"},
+                    }
+                }
+                for entry in body["objects"]
+            ]
+            return self._answer(200, {"transfer": "basic", "objects": objects})
+        if match := re.match(r"/api/models/([^/]+/[^/]+)/(preupload|commit|branch)/(.+)$", path):
+            repository, what, revision = match.groups()
+            if ("models", repository) not in hub.repositories:
+                return self._answer(404, {"error": "RepoNotFound"}, {"X-Error-Code": "RepoNotFound"})
+            if what == "branch":
+                hub.repositories[("models", repository)][revision] = hub.find("models", repository)[1]
+                return self._answer(201, {})
+            if what == "preupload":
+                modes = [
+                    {
+                        "path": entry["path"],
+                        "uploadMode": "lfs" if entry["path"].endswith(".safetensors") else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for entry in body["files"]
+                ]
+                return self._answer(200, {"files": modes})
+            if "create_pr=1" in self.path:
+                # A pull request is a branch of its own.
+                hub.repositories[("models", repository)]["refs/pr/1"] = hub.find("models", repository, revision)[1]
+                revision = "refs/pr/1"
+            oid = hub.commit("models", repository, revision, [json.loads(line) for line in body.splitlines()])
+            if oid is None:
+                return self._answer(412, {"error": "A commit has happened since."})
+            answer = {"commitOid": oid, "commitUrl": f"http://{self.headers['Host']}/{repository}/commit/{oid}"}
+            if "create_pr=1" in self.path:
+                answer["pullRequestUrl"] = f"http://{self.headers['Host']}/{repository}/discussions/1"
+            return self._answer(200, answer)
+        return self._answer(404, {"error": "not found"})
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        assert hashlib.sha256(content).hexdigest() == self.path.rpartition("/")[2], "an object is named by its hash"
+        self.server_hub.objects[self.path.rpartition("/")[2]] = content
+        self._answer(200, {})
+
+    def do_DELETE(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        repository = f"{body.get('organization') or 'lab'}/{body['name']}"
+        self.server_hub.repositories.pop(("models", repository), None)
+        self._answer(200, {})
+
+    def parse_request(self) -> bool:
+        """Also notes the request, and lets the next fault that matches happen."""
+        if not super().parse_request():
+            return False
+        request = f"{self.command} {unquote(self.path)}"
+        self.server_hub.requests.append(request)
+        self.dropped = False
+        for fault in self.server_hub.faults:
+            if fault.times and re.search(fault.pattern, request):
+                fault.times -= 1
+                if fault.after:
+                    self.dropped = True
+                    return True
+                if not fault.status:
+                    self.close_connection = True
+                    return False
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self._answer(fault.status, {"error": "ordered by the test"}, fault.headers)
+                return False
+        return True
+
+    def _account(self) -> str | None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        return next((name for name, value in TOKENS.items() if value == token), None)
+
     def _api(self, kind: str, repository: str, what: str | None, revision: str, below: str) -> None:
         found = self.server_hub.find(kind, repository, revision)
+        if repository in self.server_hub.private and self._account() is None:
+            found = "RepoNotFound"
         if isinstance(found, str):
             return self._answer(404, {"error": found}, {"X-Error-Code": found})
         commit, files = found
         if what != "tree":
             siblings = [{"rfilename": name} for name in files]
-            body = {"id": repository, "sha": commit, "siblings": siblings, "tags": [], "private": False}
+            is_private = repository in self.server_hub.private
+            body = {"id": repository, "sha": commit, "siblings": siblings, "tags": [], "private": is_private}
             return self._answer(200, body)
         prefix = f"{below}/" if below else ""
         inside = {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
@@ -107,6 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, kind: str, repository: str, revision: str, name: str) -> None:
         found = self.server_hub.find(kind, repository, revision)
+        if repository in self.server_hub.private and self._account() is None:
+            found = "RepoNotFound"
         error = found if isinstance(found, str) else None if name in found[1] else "EntryNotFound"
         if error:
             return self._answer(404, {"error": error}, {"X-Error-Code": error})
@@ -121,6 +285,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, content, headers)
 
     def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
+        if self.dropped:
+            self.close_connection = True
+            return
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():

@@ -1,0 +1,151 @@
+"""What may be uploaded: the files of a release and nothing else, every one of them looked into."""
+
+import fnmatch
+import getpass
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+
+# What a release and its card are made of. Anything else is refused by name rather than passed over.
+ALLOWED = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+    "README.md",
+    "LICENSE*",
+    "*.png",
+    "recipe.yaml",
+    ".gitattributes",
+)
+# Vocabularies hold any word there is: paths and names in them say nothing about a machine.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
+_BINARY = ("*.safetensors", "*.png", "*.model")
+_TRAINING_LEFTOVERS = {
+    "optimizer.pt": "the optimizer's state",
+    "scheduler.pt": "the scheduler's state",
+    "rng_state*": "the state of random numbers",
+    "training_args.bin": "pickled training arguments",
+    "trainer_state.json": "the trainer's state",
+    "telemetry.safetensors": "the trainer's state",
+}
+# First bytes of a pickle (protocols 2 to 5), and of the archives that torch.save and others put pickles into.
+_PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"\x1f\x8b")
+_SECRETS = {
+    "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
+    "a GitHub token": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}"),
+    "an AWS key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+    "an API key": re.compile(r"\bsk-[A-Za-z0-9_-]{20,}"),
+    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+}
+_ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.:/])/(?:home|Users|root|mnt|media|tmp|var|opt|scratch|work|workspace|data|private|content)/[\w.@-]+"
+    r"|\b[A-Za-z]:\\\\?(?:Users|Documents)"
+    r"|\bfile:///?\w"
+)
+# Accounts that every machine has name nobody.
+_NOBODY = {"root", "user", "users", "admin", "ubuntu", "debian", "runner", "jovyan", "colab", "docker", "nobody"}
+
+
+def uploadable_files(folder: str) -> list[Path]:
+    """The files of a folder, after looking into each: kind, symbolic links, secrets, paths, user names, weights.
+
+    Returns:
+        Paths relative to the folder, sorted.
+
+    Raises:
+        ValueError: naming every file that must not be uploaded, and where in it what was found.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    files, problems = [], []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            inside = path.resolve().is_relative_to(root.resolve())
+            problems.append(f"{name} is a symbolic link" + ("" if inside else " out of the folder"))
+        elif path.is_file():
+            files.append(Path(name))
+            problems += [f"{name}{found}" for found in _problems_of(path, name)]
+    if not files and not problems:
+        problems.append("it is empty")
+    elif "config.json" not in {path.as_posix() for path in files} or not list(root.glob("*.safetensors")):
+        problems.append("it has no config.json with *.safetensors beside it")
+    if problems:
+        raise ValueError(f"{folder} must not be uploaded: {'; '.join(problems)}")
+    return files
+
+
+def _problems_of(path: Path, name: str) -> list[str]:
+    for pattern, what in _TRAINING_LEFTOVERS.items():
+        if fnmatch.fnmatch(path.name, pattern):
+            return [f" is {what}"]
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_PICKLE):
+        return [" is a pickle or an archive of one"]
+    if not any(fnmatch.fnmatch(path.name, pattern) for pattern in ALLOWED):
+        return [" is no part of a release"]
+    if not path.stat().st_size:
+        return [" is empty"]
+    if path.suffix == ".safetensors":
+        return _problems_of_weights(path)
+    if any(fnmatch.fnmatch(path.name, pattern) for pattern in _BINARY):
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        return [" is not text"]
+    is_vocabulary = any(fnmatch.fnmatch(path.name, pattern) for pattern in _VOCABULARIES)
+    problems = [
+        f", line {number}: {what}"
+        for number, line in enumerate(lines, start=1)
+        for what in found_in_text(line, is_vocabulary)
+    ]
+    return problems[:5]
+
+
+def found_in_text(text: str, is_vocabulary: bool = False) -> list[str]:
+    """Names of what a text must not hold; never the secret itself, which would then be in a log."""
+    found = [what for what, pattern in _SECRETS.items() if pattern.search(text)]
+    if is_vocabulary:
+        return found
+    if path := _ABSOLUTE_PATH.search(text):
+        found.append(f"an absolute path, {path[0]}")
+    user = _user_name()
+    if user is not None and re.search(rf"\b{re.escape(user)}\b", text):
+        found.append("the name of this machine's user")
+    return found
+
+
+def _problems_of_weights(path: Path) -> list[str]:
+    try:
+        with safe_open(path, "pt") as weights:
+            metadata = " ".join(f"{name} {value}" for name, value in (weights.metadata() or {}).items())
+            for name in weights.keys():  # noqa: SIM118  (an open file of tensors is no dict)
+                tensor = weights.get_tensor(name)
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    return [f": weight {name} is not finite"]
+    except SafetensorError as error:
+        return [f" is broken ({str(error).partition(chr(10))[0]})"]
+    return [f", metadata: {what}" for what in found_in_text(metadata)]
+
+
+def _user_name() -> str | None:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        return None
+    return user if len(user) > 2 and user.lower() not in _NOBODY else None

@@ -1,0 +1,64 @@
+"""A folder as a stranger loads it: stock `transformers`, in a process that has never heard of this package."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+
+# Run in a process of its own: what loads there owes nothing to what this process has imported or patched.
+_STOCK_LOADING = """
+import json, sys
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
+folder, ids, names = sys.argv[1], torch.tensor(json.loads(sys.argv[2])), sys.argv[3].split(",")
+auto = {"root": AutoModel, "generator": AutoModelForMaskedLM, "discriminator": AutoModelForPreTraining}
+report = {}
+for name in names:
+    where = {"subfolder": "generator"} if name == "generator" else {}
+    model, info = auto[name].from_pretrained(folder, output_loading_info=True, **where)
+    with torch.no_grad():
+        output = model.eval()(ids)
+    value = output.last_hidden_state if name == "root" else output.logits
+    report[name] = {"missing": sorted(info["missing_keys"]), "sum": value.double().abs().sum().item()}
+    AutoTokenizer.from_pretrained(folder, **where)
+assert "modeling_electra_rtd" not in sys.modules
+print(json.dumps(report))
+"""
+
+
+def probe_ids(vocab_size: int) -> list[list[int]]:
+    """One row of 16 token ids that every vocabulary has."""
+    return [[(7 * position) % vocab_size for position in range(16)]]
+
+
+def stock_outputs(folder: str | Path) -> dict[str, Any]:
+    """What stock classes make of a probe.
+
+    Returns:
+        For `root`, where it lies in the folder for `generator`, and for an `ElectraForPreTraining` for
+        `discriminator`: the missing keys and the sum of absolute outputs.
+
+    Raises:
+        RuntimeError: if the folder does not load, with what the process said.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    names = ["root"]
+    if (Path(folder) / "generator" / "config.json").is_file():
+        names.append("generator")
+    if config.architectures == ["ElectraForPreTraining"]:
+        names.append("discriminator")
+    done = subprocess.run(
+        [sys.executable, "-c", _STOCK_LOADING, str(folder), json.dumps(probe_ids(config.vocab_size)), ",".join(names)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{folder} does not load with stock transformers:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,0 +1,149 @@
+"""Pushing through the real client over HTTP: what arrives, what is refused, and what a failure leaves behind."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hub_server import TOKENS, Fault, HubServer, commit_of
+from tiny import tiny_pair, tiny_tokenizer
+
+from modeling_electra_rtd.sharing.export import export
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("release")
+    tiny_pair("electra").save_pretrained(folder / "joint")
+    tiny_tokenizer(folder / "joint")
+    export(str(folder / "joint"), str(folder / "out"))
+    (folder / "out" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A pair\n")
+    return folder / "out"
+
+
+@pytest.fixture
+def hub():
+    server = HubServer()
+    with server.serve() as server.address:
+        yield server
+
+
+def run(hub: HubServer, folder: Path, *arguments: str, account: str | None = "writer") -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    if account is not None:
+        environment["HF_TOKEN"] = TOKENS[account]
+    command = list(arguments)
+    if arguments[0] != sys.executable:
+        command = [sys.executable, "-m", "modeling_electra_rtd.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+LOAD = """
+import sys
+from dataclasses import replace
+from transformers import AutoModelForPreTraining
+{lines}
+assert "modeling_electra_rtd" not in sys.modules
+model = AutoModelForPreTraining.from_pretrained("lab/pair")
+print(type(model).__name__, type(generator).__name__, len(tokenizer))
+"""
+
+
+def test_what_arrives_is_what_was_sent_and_loads_for_strangers(hub, release, tmp_path):
+    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--private")
+    assert done.returncode == 0, done.stderr[-3000:]
+    _, there = hub.find("models", "lab/pair")
+    assert {name: content for name, content in there.items() if name != ".gitattributes"} == files_of(release)
+    assert "lab/pair" in hub.private
+    # One commit: nobody ever saw half of it.
+    assert sum("/commit/main" in request for request in hub.requests) == 1
+    lines = done.stdout.partition("\n\n")[2]
+    assert len(lines.strip().splitlines()) == 4
+    done = run(hub, tmp_path, sys.executable, "-c", LOAD.format(lines=lines))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["ElectraForPreTraining", "ElectraForMaskedLM", "150"]
+    assert TOKENS["writer"] not in done.stdout + done.stderr
+
+
+def test_a_dry_run_touches_nothing(hub, release, tmp_path):
+    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not hub.requests and "generator/model.safetensors" in done.stdout and "# A pair" in done.stdout
+
+
+def test_an_existing_repository_keeps_what_is_not_ours_and_loses_stale_weights(hub, release, tmp_path):
+    mine = {"notes.md": b"mine", "model-00001-of-00002.safetensors": b"old", "config.json": b"{}"}
+    hub.add("models", "lab/pair", mine)
+    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--revision", "next")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert hub.find("models", "lab/pair")[1] == mine
+    there = hub.find("models", "lab/pair", "next")[1]
+    assert there == files_of(release) | {"notes.md": b"mine"}
+    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--create-pr")
+    assert done.returncode == 0 and "/discussions/1" in done.stdout, done.stderr[-3000:]
+    assert hub.find("models", "lab/pair")[1] == mine
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (Fault("POST .*/commit/", 500, times=9), "the Hub failed (HTTP 500); nothing was changed"),
+        (Fault("POST .*/commit/", 412), "the repository changed meanwhile"),
+        (Fault("POST .*/commit/", 403), "this token may not write there"),
+        (Fault("PUT /_lfs/", 0, times=99), "nothing was changed"),
+    ],
+    ids=["500", "conflict", "403", "dropped"],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_failure_leaves_the_old_state(fault, message, exists, hub, release, tmp_path):
+    before = {"config.json": b"{}"}
+    if exists:
+        hub.add("models", "lab/pair", before)
+    hub.faults = [replace(fault)]
+    fast = "from modeling_electra_rtd.sharing import hub; hub._WAIT_SECONDS = (0, 0, 0); import sys\n"
+    fast += "from huggingface_hub.utils import _http; _http.time.sleep = lambda seconds: None\n"
+    fast += f"from modeling_electra_rtd.cli import main; sys.exit(main(['push', {str(release)!r}, 'lab/pair']))"
+    done = run(hub, tmp_path, sys.executable, "-c", fast)
+    assert done.returncode == 2 and message in done.stderr, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr and TOKENS["writer"] not in done.stderr
+    if exists:
+        assert hub.find("models", "lab/pair") == (commit_of(before), before)
+    else:
+        assert hub.find("models", "lab/pair") == "RepoNotFound"
+
+
+def test_what_passes_is_tried_again(hub, release, tmp_path):
+    hub.faults = [Fault("POST .*/commit/", 429, headers={"Retry-After": "1"}), Fault("POST .*/commit/", 503)]
+    done = run(hub, tmp_path, "push", str(release), "lab/pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "too many requests (HTTP 429); nothing was changed; trying again in 1 s" in done.stderr
+    assert hub.find("models", "lab/pair")[1].keys() > files_of(release).keys()
+
+
+@pytest.mark.parametrize(("account", "message"), [(None, "hf auth login"), ("reader", "may not write there")])
+def test_who_may_not_write(account, message, hub, release, tmp_path):
+    done = run(hub, tmp_path, "push", str(release), "lab/pair", account=account)
+    assert done.returncode == 2 and message in done.stderr, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_what_arrives_differently_is_said(hub, release, tmp_path):
+    commit = hub.commit
+
+    def changed(*arguments):
+        oid = commit(*arguments)
+        files = hub.repositories[("models", "lab/pair")]["main"]
+        files["config.json"] = files["config.json"] + b" "
+        hub.history[oid] = files
+        return oid
+
+    hub.commit = changed
+    done = run(hub, tmp_path, "push", str(release), "lab/pair")
+    assert done.returncode != 0 and "config.json is not what was sent" in done.stderr

@@ -1,0 +1,98 @@
+"""Hostile folders are refused with the reason, and honest ones pass."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import tiny_config, tiny_tokenizer
+from transformers import ElectraForPreTraining
+
+from modeling_electra_rtd.sharing import scan
+from modeling_electra_rtd.sharing.scan import uploadable_files
+
+
+TOKEN = "hf_" + "a1B2" * 9
+
+
+@pytest.fixture
+def release(tmp_path):
+    folder = tmp_path / "release"
+    ElectraForPreTraining(tiny_config("electra")).save_pretrained(folder)
+    tiny_tokenizer(folder)
+    (folder / "README.md").write_text("# A model\n\nSee https://example.org/home/of/it and `generator/`.\n")
+    return folder
+
+
+def refusal(folder) -> str:
+    with pytest.raises(ValueError, match="must not be uploaded") as caught:
+        uploadable_files(str(folder))
+    return str(caught.value)
+
+
+def test_a_release_passes(release):
+    names = [path.as_posix() for path in uploadable_files(str(release))]
+    assert names == sorted(names) and {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= {*names}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("weights.bin", pickle.dumps({"a": 1}), "weights.bin is a pickle"),
+        ("vocab.txt", pickle.dumps([1]), "vocab.txt is a pickle"),
+        ("training_args.bin", b"x", "training_args.bin is pickled training arguments"),
+        ("optimizer.pt", b"x", "optimizer.pt is the optimizer's state"),
+        ("notes.txt", b"mine", "notes.txt is no part of a release"),
+        ("run.sh", b"rm -rf", "run.sh is no part of a release"),
+        ("model-2.safetensors", b"", "model-2.safetensors is empty"),
+        ("recipe.yaml", f"a: 1\ntoken: {TOKEN}\n".encode(), "recipe.yaml, line 2: a Hugging Face token"),
+        ("recipe.yaml", b"blocks: /home/anna/blocks\n", "recipe.yaml, line 1: an absolute path, /home/anna"),
+        ("recipe.yaml", b"blocks: C:\\Users\\anna\n", "an absolute path"),
+        ("recipe.yaml", b"author: wilhelmina\n", "the name of this machine's user"),
+        ("README.md", b"\xff\xfe", "README.md is not text"),
+        ("merges.txt", TOKEN.encode(), "merges.txt, line 1: a Hugging Face token"),
+    ],
+)
+def test_what_is_refused_and_where(name, content, reason, release, monkeypatch):
+    monkeypatch.setattr(scan.getpass, "getuser", lambda: "wilhelmina")
+    (release / name).write_bytes(content)
+    found = refusal(release)
+    assert reason in found and TOKEN not in found
+
+
+def test_torch_saves_are_refused_under_any_name(release):
+    torch.save({"a": torch.ones(1)}, release / "recipe.yaml")
+    assert "recipe.yaml is a pickle or an archive of one" in refusal(release)
+
+
+def test_links_are_refused(release, tmp_path):
+    (tmp_path / "secret.txt").write_text("mine")
+    (release / "LICENSE").symlink_to(tmp_path / "secret.txt")
+    assert "LICENSE is a symbolic link out of the folder" in refusal(release)
+
+
+def test_weights_are_opened(release):
+    whole = (release / "model.safetensors").read_bytes()
+    (release / "model.safetensors").write_bytes(whole[:-100])
+    assert "model.safetensors is broken" in refusal(release)
+    (release / "model.safetensors").write_bytes(b"not weights at all")
+    assert "model.safetensors is broken" in refusal(release)
+    save_file({"fine": torch.ones(2), "worn": torch.tensor([1.0, float("nan")])}, release / "model.safetensors")
+    assert "model.safetensors: weight worn is not finite" in refusal(release)
+    save_file({"fine": torch.ones(2)}, release / "model.safetensors", {"from": "/home/anna/run"})
+    assert "model.safetensors, metadata: an absolute path, /home/anna" in refusal(release)
+
+
+def test_a_vocabulary_may_hold_any_word(release, monkeypatch):
+    monkeypatch.setattr(scan.getpass, "getuser", lambda: "cat")
+    (release / "vocab.txt").write_text("cat\n/home/cat\n")
+    uploadable_files(str(release))
+
+
+def test_nothing_and_nowhere(release, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "it is empty" in refusal(tmp_path / "empty")
+    (release / "model.safetensors").unlink()
+    assert "no config.json with *.safetensors" in refusal(release)
+    with pytest.raises(ValueError, match="no such folder"):
+        uploadable_files(str(tmp_path / "nowhere"))
