@@ -76,6 +76,7 @@ FLOW = [
     "finetuning.task_set",
     "finetuning.word_order",
     "sharing.export",
+    "sharing.pipeline",
     "sharing.inspect",
     "quickstart",
     "cli",
