@@ -342,13 +342,17 @@ def test_what_is_not_allowed_is_named(detect, stock, tokenizer):
             ReplacedTokenDetectionPipeline(model=stock, tokenizer=tokenizer, device="cpu", **arguments)
 
 
-def test_tokenizers_without_offsets_or_words_are_refused(stock, tmp_path):
+def test_tokenizers_that_are_not_the_models_are_refused(stock, tmp_path):
     class Slow:
         is_fast = False
 
     for tokenizer, named in ((Slow(), "tokenizer is Slow"), (None, "tokenizer is None")):
         with pytest.raises(ValueError, match=f"{named}.*allowed: a fast tokenizer"):
             ReplacedTokenDetectionPipeline(model=stock, tokenizer=tokenizer)
+    larger = tiny_tokenizer()
+    larger.add_tokens(["another"])
+    with pytest.raises(ValueError, match=f"has {VOCABULARY + 1} tokens, the model {VOCABULARY}"):
+        ReplacedTokenDetectionPipeline(model=stock, tokenizer=larger)
     # From a folder without a tokenizer, transformers makes one up.
     stock.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="knows special tokens only"):

@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     MODEL_FOR_PRETRAINING_MAPPING,
     AutoModelForPreTraining,
@@ -163,6 +162,8 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             raise ValueError(
                 f"tokenizer {tokenizer.name_or_path!r} knows special tokens only; is its tokenizer.json missing?"
             )
+        if len(tokenizer) > model.config.vocab_size:
+            raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}")
         if tokenizer.padding_side != "right":
             # Batches would shift positions, and with them probabilities. A copy: the caller's stays as it is.
             tokenizer = copy.deepcopy(tokenizer)
@@ -213,7 +214,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             ValueError: for what is no `str`, and for a text without tokens.
         """
         if not isinstance(text, str):
-            raise ValueError(f"a text is {text!r}, of type {type(text).__name__}; allowed: str")
+            raise ValueError(f"a text is of type {type(text).__name__}; allowed: str")
         encoding = self.tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
         ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
         if all(special):
@@ -247,7 +248,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         batch = {name: rest.pop(name) for name in ("input_ids", "attention_mask")}
         # A joint model's own forward corrupts the text first.
         ours = isinstance(self.model, ElectraRtdDiscriminator)
-        logits: Tensor = self.model.discriminate(**batch) if ours else self.model(**batch).logits
+        logits = self.model.discriminate(**batch) if ours else self.model(**batch).logits
         return {"probabilities": logits.float().sigmoid(), **rest}
 
     def postprocess(
