@@ -39,7 +39,7 @@ from modeling_electra_rtd.sharing.pipeline import TASK, DiscriminatorLoader, win
 
 TEXT = "the cat sat on a mat and the dogs sat on the cats ."
 TOKENS = "the cat sat on a mat and the dog ##s sat on the cat ##s .".split()
-LONG = " ".join(f"w{number % 100}" for number in range(150))
+LONG = " ".join(f"w{number % 100}" for number in range(180))
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +171,9 @@ def test_a_long_text_is_judged_window_by_window(detect, stock, tokenizer):
     results = detect(LONG)
     assert [result["token"] for result in results] == LONG.split()
     ids = tokenizer.convert_tokens_to_ids(LONG.split())
-    windows = windows_over(150, 62, 15)
-    assert len(windows) == 3
-    expected = torch.zeros(150)
+    windows = windows_over(180, 62, 15)
+    assert len(windows) == 4
+    expected = torch.zeros(180)
     for window in windows:
         row = [tokenizer.cls_token_id, *ids[window.start : window.stop], tokenizer.sep_token_id]
         judged = stock_probabilities(stock, row)
