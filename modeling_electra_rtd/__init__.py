@@ -13,6 +13,7 @@ _PUBLIC_NAMES = {
     "ElectraRtdGenerator": "modeling_electra_rtd",
     "ElectraRtdTrainer": "pretraining.trainer",
     "ElectraRtdTrainingArguments": "pretraining.training_args",
+    "ReplacedTokenDetectionPipeline": "sharing.pipeline",
 }
 
 __all__ = ["__version__", *_PUBLIC_NAMES]

@@ -79,6 +79,7 @@ FLOW = [
     "sharing.export",
     "sharing.scan",
     "sharing.hub",
+    "sharing.pipeline",
     "sharing.inspect",
     "quickstart",
     "cli",

@@ -1,1 +1,1 @@
-"""What leaves the house: releases that stock classes load, and a look at what a model sees."""
+"""What leaves the house: releases that stock classes load, a pipeline, and a look at what a model sees."""

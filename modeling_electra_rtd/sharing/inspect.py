@@ -1,18 +1,20 @@
 """What a pair sees in a text: the original, what the generator makes of it, and what the discriminator thinks."""
 
+import dataclasses
 import html
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration_electra_rtd import holds_pair
+from ..backbones import config_from
+from ..configuration_electra_rtd import RTD_KEY
 from ..data.tokenization import load_tokenizer
-from ..modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdForPreTraining
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from .pipeline import DiscriminatorLoader, ReplacedTokenDetectionPipeline, TokenizedText
 
 
 @dataclass(frozen=True)
@@ -36,70 +38,69 @@ class InspectedToken:
     replaced_probability: float
 
 
-def load_for_inspection(
-    model: str,
-) -> tuple[ElectraRtdForPreTraining | ElectraRtdDiscriminator, PreTrainedTokenizerBase]:
+def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A joint checkpoint, or a lone discriminator, from a folder or the Hub, with its tokenizer."""
     tokenizer = load_tokenizer(model)
-    joint = not os.path.isdir(model) or holds_pair(model)
-    model_class = ElectraRtdForPreTraining if joint else ElectraRtdDiscriminator
+    joint = hasattr(config_from(model), RTD_KEY)
+    model_class = ElectraRtdForPreTraining if joint else DiscriminatorLoader
     return model_class.from_pretrained(model).eval(), tokenizer
 
 
 @torch.no_grad()
 def inspect_text(
-    model: ElectraRtdForPreTraining | ElectraRtdDiscriminator,
-    tokenizer: PreTrainedTokenizerBase,
-    text: str,
-    seed: int = 0,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, seed: int = 0
 ) -> list[InspectedToken]:
     """Corrupt a text with the pair's own generator and judge every token; a lone discriminator judges it as it is.
 
-    Text beyond the model's length is judged in windows.
+    Text beyond the model's length is corrupted, and then judged, in the windows of the pipeline.
 
     Raises:
-        ValueError: for a text without tokens.
+        ValueError: for a text without tokens, and a model without a discriminator.
     """
-    window = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512), 512)
-    windows = tokenizer(text, truncation=True, max_length=window, return_overflowing_tokens=True)["input_ids"]
-    if len(windows[0]) == tokenizer.num_special_tokens_to_add():
-        raise ValueError(f"the text {text!r} has no tokens")
-    inspected: list[InspectedToken] = []
-    with torch.random.fork_rng(devices=[]):
+    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device)
+    original = pipeline.tokenize(text)
+    count = len(original.ids)
+    shown, chosen, generated = original.ids, [False] * count, [0.0] * count
+    # The loader of a pipeline draws from the caller's generator as well.
+    with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)
-        for piece in windows:
-            inspected += _inspect_window(model, tokenizer, torch.tensor([piece], device=model.device))
-    return inspected
-
-
-def _inspect_window(
-    model: ElectraRtdForPreTraining | ElectraRtdDiscriminator,
-    tokenizer: PreTrainedTokenizerBase,
-    input_ids: torch.Tensor,
-) -> list[InspectedToken]:
-    original = _names(tokenizer, input_ids)
-    if isinstance(model, ElectraRtdForPreTraining):
-        output = model(input_ids)
-        shown = _names(tokenizer, output.corrupted_input_ids)
-        chosen, replaced = output.is_chosen[0].tolist(), output.is_replaced[0].tolist()
-        generated = output.sampled_log_probs[0].exp().tolist()
-        judged = output.replaced_probs[0].tolist()
-    else:
-        shown, judged = original, model(input_ids).logits[0].float().sigmoid().tolist()
-        chosen = replaced = [False] * len(original)
-        generated = [1.0] * len(original)
+        if isinstance(model, ElectraRtdForPreTraining):
+            shown, chosen, generated = _corrupt(model, pipeline, original)
+        judged = pipeline(dataclasses.replace(original, ids=shown))
+    names, shown_names = _names(tokenizer, original.ids), _names(tokenizer, shown)
     return [
-        InspectedToken(original[i], shown[i], chosen[i], replaced[i], generated[i] if chosen[i] else None, judged[i])
-        for i in range(len(original))
-        if original[i] not in tokenizer.all_special_tokens or original[i] == tokenizer.unk_token
+        InspectedToken(
+            original=names[i],
+            shown=shown_names[i],
+            is_chosen=chosen[i],
+            is_replaced=shown[i] != original.ids[i],
+            generated_probability=generated[i] if chosen[i] else None,
+            replaced_probability=judged[i]["probability"],
+        )
+        for i in range(count)
     ]
 
 
-def _names(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
+def _corrupt(
+    model: ElectraRtdForPreTraining, pipeline: ReplacedTokenDetectionPipeline, original: TokenizedText
+) -> tuple[list[int], list[bool], list[float]]:
+    """Ids, whether the generator was asked for them, and P_g, for every token of a text."""
+    shown: list[int] = []
+    chosen: list[bool] = []
+    generated: list[float] = []
+    for row in pipeline.preprocess(original):
+        output = model(row["input_ids"].to(model.device))
+        judged = row["judged"]
+        shown += output.corrupted_input_ids[0, judged].tolist()
+        chosen += output.is_chosen[0, judged].tolist()
+        generated += output.sampled_log_probs[0, judged].exp().tolist()
+    return shown, chosen, generated
+
+
+def _names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     # A vocabulary rounded up for speed has rows without a token, and an untrained generator samples them too.
-    row = ids[0].tolist()
-    names = tokenizer.convert_ids_to_tokens(row)
-    return [f"[id {i}]" if name is None else name for i, name in zip(row, names, strict=True)]
+    names = tokenizer.convert_ids_to_tokens(ids)
+    return [f"[id {i}]" if name is None else name for i, name in zip(ids, names, strict=True)]
 
 
 def render_terminal(tokens: list[InspectedToken], console: Console, threshold: float = 0.5) -> None:

@@ -1,0 +1,389 @@
+"""`pipeline("replaced-token-detection")` says what stock classes say, once for every token of any text."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import (
+    FAMILIES,
+    UNK,
+    VOCABULARY,
+    WORDS,
+    randomize,
+    tiny_config,
+    tiny_electra_config,
+    tiny_pair,
+    tiny_tokenizer,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    ElectraForPreTraining,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
+
+from modeling_electra_rtd import ReplacedTokenDetectionPipeline
+from modeling_electra_rtd.sharing.export import export
+from modeling_electra_rtd.sharing.pipeline import TASK, DiscriminatorLoader, windows_over
+
+
+TEXT = "the cat sat on a mat and the dogs sat on the cats ."
+TOKENS = "the cat sat on a mat and the dog ##s sat on the cat ##s .".split()
+LONG = " ".join(f"w{number % 100}" for number in range(180))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def stock():
+    return randomize(ElectraForPreTraining(tiny_electra_config())).eval()
+
+
+@pytest.fixture(scope="module")
+def detect(stock, tokenizer):
+    return pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A joint checkpoint and a release of each family, and the pairs."""
+    root = tmp_path_factory.mktemp("pipeline")
+    pairs = {}
+    for family in FAMILIES:
+        pairs[family] = tiny_pair(family)
+        pairs[family].save_pretrained(root / family)
+        tiny_tokenizer(root / family)
+        export(str(root / family), str(root / f"{family}-release"))
+    return root, pairs
+
+
+def probabilities(results) -> torch.Tensor:
+    return torch.tensor([result["probability"] for result in results])
+
+
+@torch.no_grad()
+def stock_probabilities(model, ids) -> torch.Tensor:
+    return model(torch.tensor([ids])).logits.sigmoid()[0, 1:-1]
+
+
+def test_tokens_are_those_of_the_text_with_stock_probabilities(detect, stock, tokenizer):
+    results = detect(TEXT)
+    assert [result["token"] for result in results] == TOKENS
+    assert [result["index"] for result in results] == list(range(len(TOKENS)))
+    assert [result["text"] for result in results] == [token.removeprefix("##") for token in TOKENS]
+    assert [TEXT[result["start"] : result["end"]] for result in results] == [result["text"] for result in results]
+    torch.testing.assert_close(probabilities(results), stock_probabilities(stock, tokenizer(TEXT)["input_ids"]))
+    assert [result["is_replaced"] for result in results] == [result["probability"] > 0.5 for result in results]
+    json.dumps(results)
+
+
+def test_the_threshold_decides(detect, stock, tokenizer):
+    judged = probabilities(detect(TEXT))
+    for threshold in (0.0, float(judged.median()), 1.0):
+        found = [result["is_replaced"] for result in detect(TEXT, threshold=threshold)]
+        assert found == (judged > threshold).tolist()
+    strict = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", threshold=1)
+    assert not any(result["is_replaced"] for result in strict(TEXT))
+    assert any(result["is_replaced"] for result in strict(TEXT, threshold=0.0))
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_a_batch_is_its_texts_one_by_one(stock, padding_side):
+    tokenizer = tiny_tokenizer()
+    tokenizer.padding_side = padding_side
+    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")
+    assert tokenizer.padding_side == padding_side
+    texts = ["the", LONG, TEXT, "a cat", LONG[:200], "on <b>"]
+    single = [detect(text) for text in texts]
+    for batch_size in (1, 2, 4, 16):
+        together = detect(texts, batch_size=batch_size)
+        assert [[result["token"] for result in results] for results in together] == [
+            [result["token"] for result in results] for results in single
+        ]
+        for results, expected in zip(together, single, strict=True):
+            torch.testing.assert_close(probabilities(results), probabilities(expected), atol=1e-6, rtol=1e-5)
+
+
+def test_lists_tuples_generators_and_nothing(detect):
+    expected = [detect(TEXT), detect("the cat")]
+    assert detect([TEXT, "the cat"]) == detect((TEXT, "the cat")) == expected
+    assert detect([TEXT]) == [detect(TEXT)] and detect([]) == []
+    given = (text for text in [TEXT, "the cat"])
+    found = detect(given)
+    assert not isinstance(found, list) and list(found) == expected
+    assert list(detect(iter([TEXT, "the cat"]))) == expected
+    assert list(detect(text for text in [])) == []
+
+
+def test_words(detect):
+    tokens = probabilities(detect(TEXT))
+    words = detect(TEXT, aggregation_strategy="average")
+    assert [word["text"] for word in words] == TEXT.split()
+    assert [TEXT[word["start"] : word["end"]] for word in words] == TEXT.split()
+    assert [word["index"] for word in words] == list(range(14)) and "token" not in words[0]
+    # "dogs" is two tokens.
+    for strategy, expected in (("first", tokens[8]), ("average", tokens[8:10].mean()), ("max", tokens[8:10].max())):
+        word = detect(TEXT, aggregation_strategy=strategy)[8]
+        assert word["probability"] == pytest.approx(expected.item()) and word["text"] == "dogs"
+        assert word["is_replaced"] == (word["probability"] > 0.5)
+    # Special tokens that are written in a text are words of it.
+    words = detect("the [MASK] [SEP] cats", aggregation_strategy="max")
+    assert [word["text"] for word in words] == ["the", "[MASK]", "[SEP]", "cats"]
+
+
+@given(st.integers(1, 400), st.integers(1, 60), st.data())
+def test_windows_judge_every_token_once_where_it_has_most_context(count, size, data):
+    stride = data.draw(st.integers(0, size - 1))
+    windows = windows_over(count, size, stride)
+    assert [index for window in windows for index in range(window.first, window.last)] == list(range(count))
+    assert windows[0].start == 0 and windows[-1].stop == count
+    for window in windows:
+        assert window.stop - window.start == min(size, count)
+    for earlier, later in zip(windows, windows[1:], strict=False):
+        assert earlier.stop - later.start >= stride
+
+    def context(window, index):
+        # The end of the text hides nothing.
+        before = count if window.start == 0 else index - window.start
+        after = count if window.stop == count else window.stop - 1 - index
+        return min(before, after)
+
+    for window in windows:
+        for index in range(window.first, window.last):
+            others = (context(other, index) for other in windows if other.start <= index < other.stop)
+            assert context(window, index) >= max(others) - 1  # an even overlap has no middle
+
+
+def test_a_long_text_is_judged_window_by_window(detect, stock, tokenizer):
+    results = detect(LONG)
+    assert [result["token"] for result in results] == LONG.split()
+    ids = tokenizer.convert_tokens_to_ids(LONG.split())
+    windows = windows_over(180, 62, 15)
+    assert len(windows) == 4
+    expected = torch.zeros(180)
+    for window in windows:
+        row = [tokenizer.cls_token_id, *ids[window.start : window.stop], tokenizer.sep_token_id]
+        judged = stock_probabilities(stock, row)
+        expected[window.first : window.last] = judged[window.first - window.start : window.last - window.start]
+    torch.testing.assert_close(probabilities(results), expected)
+    assert detect(LONG, max_length=64, stride=15) == results != detect(LONG, max_length=32)
+
+
+def test_a_text_of_one_window_is_as_without_windows(detect, stock, tokenizer):
+    fits = " ".join(LONG.split()[:62])
+    expected = stock_probabilities(stock, tokenizer(fits)["input_ids"])
+    for stride in (0, 30, 61):
+        torch.testing.assert_close(probabilities(detect(fits, stride=stride)), expected)
+
+
+TEXTS = st.one_of(
+    st.text(min_size=1, max_size=150),
+    # Words of the vocabulary between whitespace of every kind, in both cases.
+    st.lists(
+        st.tuples(
+            st.sampled_from([*WORDS, "Cats", "THE", "zebra", "İs", "naïve", "\U0001f63a", "猫猫", "[MASK]", "\u200b"]),
+            st.sampled_from([" ", "   ", "\n", "\r\n\t", "\u00a0", "\u3000", ""]),
+        ),
+        max_size=60,
+    ).map(lambda parts: "".join(word + space for word, space in parts)),
+)
+
+
+@given(TEXTS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_offsets_are_those_of_the_original_text(detect, tokenizer, text):
+    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    if not whole["input_ids"]:
+        with pytest.raises(ValueError, match="has no tokens"):
+            detect(text)
+        return
+    results = detect(text, max_length=12, stride=4)
+    assert [result["token"] for result in results] == tokenizer.convert_ids_to_tokens(whole["input_ids"])
+    assert [(result["start"], result["end"]) for result in results] == whole["offset_mapping"]
+    end = 0
+    for result, token_id in zip(results, whole["input_ids"], strict=True):
+        assert result["text"] == text[result["start"] : result["end"]] != ""
+        assert 0 <= result["probability"] <= 1 and end <= result["start"]
+        end = result["end"]
+        if token_id != UNK and result["text"].isascii() and result["token"] not in tokenizer.all_special_tokens:
+            assert result["text"].lower() == result["token"].removeprefix("##")
+    words = detect(text, max_length=12, stride=4, aggregation_strategy="max")
+    assert "".join(word["text"] for word in words) == "".join(result["text"] for result in results)
+
+
+def test_a_byte_level_tokenizer_without_special_tokens_of_its_own(stock):
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, initial_alphabet=[], special_tokens=["<pad>"], show_progress=False
+    )
+    backend.train_from_iterator(["the cat sat", "猫 naïve"], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", model_max_length=64)
+    results = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")("the 猫 sat", max_length=4, stride=1)
+    assert [result["token"] for result in results] == tokenizer.tokenize("the 猫 sat")
+    assert "".join(dict.fromkeys(result["text"] for result in results)).replace(" ", "") == "the猫sat"
+
+
+@pytest.mark.parametrize("device", ["cpu", -1, torch.device("cpu")])
+def test_the_device_is_an_argument(stock, tokenizer, device):
+    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device=device)
+    assert detect.device == torch.device("cpu") == detect.model.device
+    assert len(detect(TEXT)) == len(TOKENS)
+
+
+def test_a_model_in_training_is_judged_without_dropout(tokenizer):
+    model = ElectraForPreTraining(tiny_electra_config(hidden_dropout_prob=0.5)).train()
+    detect = pipeline(TASK, model=model, tokenizer=tokenizer, device="cpu")
+    assert detect(TEXT) == detect(TEXT)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["{}", "{}-release"])
+def test_checkpoints_and_releases_give_what_the_pair_says(folders, tokenizer, family, kind):
+    root, pairs = folders
+    detect = pipeline(TASK, model=str(root / kind.format(family)), device="cpu")
+    stock_class = family == "electra" and kind.endswith("release")
+    assert isinstance(detect.model, ElectraForPreTraining) == stock_class
+    assert not hasattr(detect.model, "generator")
+    with torch.no_grad():
+        expected = pairs[family].discriminate(torch.tensor([tokenizer(TEXT)["input_ids"]])).sigmoid()[0, 1:-1]
+    torch.testing.assert_close(probabilities(detect(TEXT)), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_joint_model_is_judged_by_its_discriminator(folders, tokenizer, family):
+    pair = folders[1][family]
+    detect = ReplacedTokenDetectionPipeline(model=pair, tokenizer=tokenizer, device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        output = pair(torch.tensor([tokenizer(TEXT)["input_ids"]]))
+    # The joint forward corrupts the text; shown the ids that it made, the pipeline finds what it finds.
+    corrupted = output.corrupted_input_ids[0, 1:-1].tolist()
+    tokenized = detect.tokenize(TEXT)
+    assert corrupted != tokenized.ids
+    results = detect(dataclasses.replace(tokenized, ids=corrupted))
+    torch.testing.assert_close(probabilities(results), output.replaced_probs[0, 1:-1])
+    assert [result["token"] for result in results] == tokenizer.convert_ids_to_tokens(corrupted)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stock_fill_mask_takes_the_generator_of_a_release(folders, family):
+    root, pairs = folders
+    generator = str(root / f"{family}-release" / "generator")
+    filled = pipeline("fill-mask", model=generator, device="cpu")("the [MASK] sat on a mat .", top_k=VOCABULARY)
+    tokenizer = AutoTokenizer.from_pretrained(generator)
+    ids = tokenizer("the [MASK] sat on a mat .", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = pairs[family].generator(ids).logits[0, 2].softmax(-1)
+    assert len(filled) == VOCABULARY
+    found = torch.zeros(VOCABULARY)
+    for guess in filled:
+        found[guess["token"]] = guess["score"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_has_no_detection_head_is_refused_in_one_line(folders, tmp_path):
+    root, _ = folders
+    ModernBertModel(tiny_config("modernbert")).save_pretrained(tmp_path / "plain")
+    bert = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    BertForMaskedLM(bert).save_pretrained(tmp_path / "bert")
+    for folder, named in (
+        (root / "electra-release" / "generator", "ElectraForMaskedLM"),
+        (root / "modernbert-release" / "generator", "ModernBertForMaskedLM"),
+        (tmp_path / "plain", "ModernBertModel"),
+        (tmp_path / "bert", "BertForMaskedLM"),
+    ):
+        tiny_tokenizer(folder)
+        with pytest.raises(ValueError, match=f"is {named} without discriminator_predictions") as raised:
+            pipeline(TASK, model=str(folder), device="cpu")
+        assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
+    generator = AutoModelForMaskedLM.from_pretrained(root / "electra-release", subfolder="generator")
+    with pytest.raises(ValueError, match="is ElectraForMaskedLM without"):
+        ReplacedTokenDetectionPipeline(model=generator, tokenizer=tiny_tokenizer())
+
+
+def test_what_is_not_allowed_is_named(detect, stock, tokenizer):
+    for text in ("", " \n\t "):
+        with pytest.raises(ValueError, match="has no tokens"):
+            detect(text)
+    with pytest.raises(ValueError, match="has no tokens"):
+        detect([TEXT, ""], batch_size=2)
+    for inputs in (5, None, [TEXT, 5], {"text": TEXT}):
+        with pytest.raises(ValueError, match="allowed: str"):
+            detect(inputs)
+    for arguments, message in (
+        ({"threshold": 1.5}, r"threshold is 1.5; it must be in \[0, 1\]"),
+        ({"threshold": -0.1}, "threshold is -0.1"),
+        ({"max_length": 65}, r"max_length is 65; it must be in \[3, 64\]"),
+        ({"max_length": 2}, r"max_length is 2; it must be in \[3, 64\]"),
+        ({"stride": 62}, r"stride is 62; it must be in \[0, 61\]"),
+        ({"stride": 10, "max_length": 12}, r"stride is 10; it must be in \[0, 9\]"),
+        ({"stride": -1}, "stride is -1"),
+        ({"aggregation_strategy": "simple"}, "aggregation_strategy is 'simple'; allowed: none, first, average, max"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detect(TEXT, **arguments)
+        with pytest.raises(ValueError, match=message):
+            ReplacedTokenDetectionPipeline(model=stock, tokenizer=tokenizer, device="cpu", **arguments)
+
+
+def test_tokenizers_that_are_not_the_models_are_refused(stock, tmp_path):
+    class Slow:
+        is_fast = False
+
+    for tokenizer, named in ((Slow(), "tokenizer is Slow"), (None, "tokenizer is None")):
+        with pytest.raises(ValueError, match=f"{named}.*allowed: a fast tokenizer"):
+            ReplacedTokenDetectionPipeline(model=stock, tokenizer=tokenizer)
+    larger = tiny_tokenizer()
+    larger.add_tokens(["another"])
+    with pytest.raises(ValueError, match=f"has {VOCABULARY + 1} tokens, the model {VOCABULARY}"):
+        ReplacedTokenDetectionPipeline(model=stock, tokenizer=larger)
+    # From a folder without a tokenizer, transformers makes one up.
+    stock.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="knows special tokens only"):
+        pipeline(TASK, model=str(tmp_path), device="cpu")
+
+
+def test_saving_the_pipeline_saves_a_stock_checkpoint(folders, tmp_path):
+    root, _ = folders
+    detect = pipeline(TASK, model=str(root / "electra-release"), device="cpu")
+    detect.save_pretrained(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert "custom_pipelines" not in (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert pipeline(TASK, model=str(tmp_path), device="cpu")(TEXT) == detect(TEXT)
+
+
+def test_the_loader_leaves_no_head_that_was_not_trained(folders):
+    root, _ = folders
+    model = DiscriminatorLoader.from_pretrained(str(root / "modernbert-release" / "generator"))
+    assert not hasattr(model, "discriminator_predictions") and not model.training
+
+
+def test_the_root_stays_light_and_its_name_registers():
+    program = """
+import sys
+import modeling_electra_rtd
+assert not {"torch", "transformers"} & set(sys.modules)
+modeling_electra_rtd.ReplacedTokenDetectionPipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+assert "replaced-token-detection" in PIPELINE_REGISTRY.get_supported_tasks()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.strip()
