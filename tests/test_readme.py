@@ -14,6 +14,7 @@ from test_run import google_like_pair
 from transformers import AutoTokenizer
 
 from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.finetuning.report import markdown_table
 
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -98,6 +99,35 @@ def test_fine_tuning_leaves_tables(workplace):
 def test_the_loading_example_needs_only_transformers(workplace):
     (loading,) = [block for block in code_blocks("python") if "AutoModelForSequenceClassification" in block]
     run_python(loading + "\nimport sys; assert 'modeling_electra_rtd' not in sys.modules", workplace)
+
+
+def test_the_pipeline_example_runs(workplace):
+    (detecting,) = [block for block in code_blocks("python") if "replaced-token-detection" in block]
+    run_python(detecting + "\nassert detect('A river.')[0]['start'] == 0 and fill('a [MASK]')", workplace)
+
+
+def test_the_figures_are_those_of_the_records():
+    root = Path(__file__).parents[1]
+    held_out = json.loads((root / "docs" / "records" / "tiny" / "run.json").read_text())["held_out"]
+    assert f"generator loss of {held_out['eval_generator_loss']:.2f} nats" in " ".join(README.split())
+    assert f"AUC of {held_out['eval_discriminator_auc']:.3f} on replaced" in " ".join(README.split())
+    tasks = ("stsb", "mrpc", "sst2", "ewt_pos", "wnut17", "multi30k_de_en")
+    paths = [root / "docs" / "records" / "finetuning" / f"{task}.json" for task in tasks]
+    for name, part in (("pre-trained", "fine_tuned"), ("from scratch", "from_scratch")):
+        (row,) = [line for line in README.splitlines() if line.startswith(f"| {name} |")]
+        shown = [cell.strip() for cell in row.split("|")[2:-1]]
+        for cell, path in zip(shown, paths, strict=True):
+            record = json.loads(path.read_text())
+            median = record[part]["summary"]["validation"][record["headline"]]["median"]
+            assert float(cell) == round(median, len(cell.partition(".")[2])), path.stem
+
+
+def test_the_log_holds_the_table_of_the_records():
+    root = Path(__file__).parents[1]
+    log = (root / "docs" / "LOG.md").read_text()
+    for path in sorted((root / "docs" / "records" / "finetuning").glob("*.json")):
+        row = markdown_table([json.loads(path.read_text())]).splitlines()[2]
+        assert row in log, path.stem
 
 
 def test_the_python_example_trains(workplace):
