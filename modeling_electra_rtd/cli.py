@@ -121,6 +121,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("export", _export, "write and verify a clean release that stock transformers loads")
     sub.add_argument("checkpoint", help="joint checkpoint")
     sub.add_argument("--output-dir", required=True, help="a new folder for the release")
+    sub.add_argument("--run-record", metavar="RUN.json", help="of the pre-training; by default the checkpoint's own")
+    sub.add_argument("--results", nargs="+", metavar="RECORD.json", help="records of finetune from this checkpoint")
+    sub.add_argument("--language", nargs="+", help="of the text, for the model card: en")
+    sub.add_argument("--license", help="of the model, for the model card: apache-2.0")
 
     sub = verb("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
     sub.add_argument("model", help="joint checkpoint, or a discriminator alone")
@@ -273,9 +277,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from .sharing.export import export
 
-    report = export(arguments.checkpoint, arguments.output_dir)
+    report = export(
+        arguments.checkpoint,
+        arguments.output_dir,
+        run_record=arguments.run_record,
+        results=arguments.results,
+        language=arguments.language,
+        license=arguments.license,
+    )
     print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
-    print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/)")
+    print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/, card in README.md)")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
