@@ -64,11 +64,12 @@ def test_the_metadata_is_what_the_records_say():
     for record, dataset in zip(records, [*["nyu-mll/glue"] * 3, "leondz/wnut_17"], strict=True):
         config = record["task"] if dataset == "nyu-mll/glue" else None
         for metric, values in record["fine_tuned"]["summary"]["validation"].items():
-            expected[dataset, config, "validation", types.get(metric, metric)] = values
+            if not metric.startswith(("f1_", "support")):
+                expected[dataset, config, "validation", types.get(metric, metric)] = values
     assert found.keys() == expected.keys()
     for key, values in expected.items():
         assert found[key].metric_value == values["median"]
-        assert f"median of {values['seeds']} seeds" in found[key].metric_name
+        assert f"median of {values['seeds']} seed" in found[key].metric_name
     record = tuned("rte")
     record["fine_tuned"]["failed_seeds"] = [1]
     assert "1 of them failed" in render(results=[record]).data.eval_results[0].metric_name

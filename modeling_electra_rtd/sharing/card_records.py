@@ -37,7 +37,13 @@ _TASK_TYPES = {
     "tagging": "token-classification",
     "extractive_summarization": "summarization",
 }
-_METRIC_TYPES = {"pearson": "pearsonr", "spearman": "spearmanr"}
+# By the Hub's names; counts and scores of single classes stay in the record.
+_METRIC_TYPES = {
+    **{name: name for name in ("accuracy", "f1", "precision", "recall", "matthews_correlation", "exact_match")},
+    **{name: name for name in ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum")},
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+}
 
 
 def number(record: Any, *keys: str) -> int | float | None:
@@ -150,7 +156,11 @@ def hub_results(record: dict[str, Any]) -> list[EvalResult]:
         if split in record["data"]["stand_ins"] or not is_official:
             continue
         for metric, values in record["fine_tuned"]["summary"][split].items():
-            spread = f"median of {values['seeds']} seeds" + (f", {failed} of them failed" if failed else "")
+            if metric not in _METRIC_TYPES:
+                continue
+            seeds = values["seeds"]
+            spread = f"median of {seeds} seed{'s' if seeds > 1 else ''}"
+            spread += f", {failed} of them failed" if failed else ""
             results.append(
                 EvalResult(
                     task_type=_TASK_TYPES.get(task.kind, task.kind.replace("_", "-")),
@@ -158,8 +168,8 @@ def hub_results(record: dict[str, Any]) -> list[EvalResult]:
                     dataset_name=f"GLUE {task.folder}" if task.hub_dataset == "nyu-mll/glue" else task.name,
                     dataset_config=task.hub_config,
                     dataset_split=task.hub_splits.get(split, split),
-                    metric_type=_METRIC_TYPES.get(metric, metric),
-                    metric_name=f"{metric}, {spread}",
+                    metric_type=_METRIC_TYPES[metric],
+                    metric_name=f"{task.name}: {metric}, {spread}",
                     metric_value=values["median"],
                 )
             )
