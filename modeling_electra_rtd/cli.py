@@ -121,6 +121,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("export", _export, "write and verify a clean release that stock transformers loads")
     sub.add_argument("checkpoint", help="joint checkpoint")
     sub.add_argument("--output-dir", required=True, help="a new folder for the release")
+    sub.add_argument("--run-record", metavar="RUN.json", help="of the pre-training; by default the checkpoint's own")
+    sub.add_argument("--results", nargs="+", metavar="RECORD.json", help="records of finetune from this checkpoint")
+    sub.add_argument("--language", nargs="+", help="of the text, for the model card: en")
+    sub.add_argument("--license", help="of the model, for the model card: apache-2.0")
 
     sub = verb("push", _push, "upload a release to the Hub in one commit, then read it back and compare")
     sub.add_argument("folder", help="what electra-rtd export or finetune left")
@@ -283,9 +287,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from .sharing.export import export
 
-    report = export(arguments.checkpoint, arguments.output_dir)
+    report = export(
+        arguments.checkpoint,
+        arguments.output_dir,
+        run_record=arguments.run_record,
+        results=arguments.results,
+        language=arguments.language,
+        license=arguments.license,
+    )
     print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
-    print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/)")
+    print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/, card in README.md)")
 
 
 def _push(arguments: argparse.Namespace) -> None:

@@ -18,13 +18,15 @@ from .data.tokenization import load_tokenizer
 from .data.tokenizer_training import train_tokenizer
 from .finetuning.reading import TaskData
 from .finetuning.run import TABLE, finetune
+from .finetuning.task_run import RECORD as TASK_RECORD
 from .finetuning.tasks import Task
 from .finetuning.word_order import LABELS, word_order_examples
 from .pretraining.optimization import create_optimizer
 from .pretraining.recipes import Recipe, read_recipe
-from .pretraining.run import CURVES, build_model, pretrain
+from .pretraining.run import CURVES, RECORD, build_model, pretrain
 from .sharing.export import export
 from .sharing.inspect import inspect_text, load_for_inspection, render_html, render_terminal
+from .sharing.model_card import CARD, write_model_card
 
 
 TRAINING_SECONDS = 210
@@ -88,6 +90,8 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
         tuned = finetune(
             _word_order(), _labelled(labelled), str(folder / "release"), str(folder / "word-order"), [0], FINETUNING
         )
+        results = [folder / "word-order" / TASK_RECORD]
+        write_model_card(folder / "release", folder / "model" / RECORD, results, language=["en"])
     console.rule("7/7 held-out text: [red]replaced and found[/], [yellow]missed[/], [magenta]false alarm[/]")
     _show(folder, console)
 
@@ -109,7 +113,7 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
         f"{_accuracy(tuned['from_scratch']):.3f} from scratch",
         "stock transformers": ", ".join(f"{name}: {len(found['missing'])} missing" for name, found in release.items()),
         "whole time": f"{time.perf_counter() - started:.0f} s",
-        "release": str(folder / "release"),
+        "release, model card": f"{folder / 'release'}, {folder / 'release' / CARD}",
         "joint model, curves": f"{folder / 'model'}, {folder / 'model' / CURVES}",
         "fine-tuned model, table": f"{folder / 'word-order' / 'seed-0'}, {folder / 'word-order' / TABLE}",
         "heat map": str(folder / "inspect.html"),

@@ -14,20 +14,28 @@ import yaml
 from .backbones import nearest
 
 
-def configuration_folder() -> Path:
-    """Where the shipped recipes lie: beside the package in a source tree, in the data folder of an installation.
+def shipped_folder(name: str, content: str) -> Path:
+    """Where shipped files lie: beside the package in a source tree, in the data folder of an installation.
+
+    Args:
+        content: what the folder holds; beside an installed package there may be others of its name.
 
     Raises:
-        ValueError: if they lie in neither.
+        ValueError: if it lies in neither.
     """
     candidates = (
-        Path(__file__).parents[1] / "configuration",
-        Path(sysconfig.get_path("data")) / "share" / "electra-rtd" / "configuration",
+        Path(__file__).parents[1] / name,
+        Path(sysconfig.get_path("data")) / "share" / "electra-rtd" / name,
     )
     for folder in candidates:
-        if (folder / "pretrain").is_dir():
+        if (folder / content).exists():
             return folder
-    raise ValueError(f"the shipped recipes are in neither of {', '.join(map(str, candidates))}")
+    raise ValueError(f"the shipped {content} is in neither of {', '.join(map(str, candidates))}")
+
+
+def configuration_folder() -> Path:
+    """Where the shipped recipes lie (see `shipped_folder`)."""
+    return shipped_folder("configuration", "pretrain")
 
 
 def find_recipe(name: str, kind: str) -> Path:

@@ -76,6 +76,8 @@ FLOW = [
     "finetuning.task_set",
     "finetuning.word_order",
     "sharing.stock_loading",
+    "sharing.card_records",
+    "sharing.model_card",
     "sharing.export",
     "sharing.scan",
     "sharing.hub",
@@ -251,6 +253,13 @@ def test_wheel_carries_every_configuration_folder():
             assert any(path in ROOT.glob(pattern) for pattern in patterns), (
                 f"setup.cfg leaves out {folder}/{path.name}"
             )
+
+
+def test_wheel_carries_the_template_of_model_cards():
+    setup = configparser.ConfigParser(delimiters=("=",))
+    setup.read(ROOT / "setup.cfg")
+    pattern = setup["options.data_files"]["share/electra-rtd/model_cards"]
+    assert [path.name for path in ROOT.glob(pattern)] == ["template.md.jinja"]
 
 
 def test_pins_cover_what_is_declared():

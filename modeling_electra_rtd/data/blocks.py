@@ -155,6 +155,18 @@ def read_manifest(folder: str) -> dict[str, Any]:
     return manifest
 
 
+def describe_text(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the text of a prepared folder was, for a record that travels: names without where they lay, and sizes."""
+    sources, train = manifest["sources"], manifest["splits"]["train"]
+    return {
+        "datasets": [source["dataset"] for source in sources if "dataset" in source],
+        "files": sorted({os.path.basename(source["path"]) for source in sources if "path" in source}),
+        "sources": len(sources),
+        "bytes": sum(source["bytes"] for source in sources) if all("bytes" in source for source in sources) else None,
+        **{name: train[name] for name in ("documents", "tokens", "blocks")},
+    }
+
+
 def load_blocks(
     folder: str, split: str = "train", tokenizer: str | PreTrainedTokenizerBase | None = None
 ) -> datasets.Dataset:

@@ -123,7 +123,7 @@ def asked_for(task: Task, data: TaskData, checkpoint: str, values: dict[str, Any
     return {
         "task": task.name,
         "model": checkpoint,
-        "weights_sha256": _weights_hash(Path(checkpoint)),
+        "weights_sha256": weights_hash(Path(checkpoint)),
         "sources": dict(data.sources),
         "examples": {name: len(split) for name, split in data.splits.items()},
         "settings": {name: value for name, value in sorted(values.items()) if name != "disable_tqdm"},
@@ -163,8 +163,8 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
         raise ValueError(f"{folder} holds a run with {name} {old!r}, not {value!r}; use another --output-dir")
 
 
-def _weights_hash(folder: Path) -> str | None:
-    """Of a folder's weights; a Hub id stands for its own."""
+def weights_hash(folder: Path) -> str | None:
+    """A sha256 (hexadecimal) of a folder's weights; `None` for a Hub id, which stands for its own."""
     digest = hashlib.sha256()
     paths = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     for path in paths:

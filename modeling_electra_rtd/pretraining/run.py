@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..configuration_electra_rtd import ElectraRtdConfig, holds_pair, special_tokens_of
-from ..data.blocks import TOKENIZER, load_blocks, read_manifest
+from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
 from ..machine import bf16_is_fast, environment, has_compiler, keep_freed_memory
@@ -78,6 +78,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     metrics = trainer.evaluate() if held_out is not None else {}
     trainer.save_model()
     trainer.save_state()
+    data = describe_text(read_manifest(recipe.data.blocks)) if recipe.data.blocks else None
     record = {
         "recipe": recipe.values,
         "steps": trainer.state.global_step,
@@ -89,6 +90,9 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
             "generator_not_shared": sum(p.numel() for n, p in model.named_parameters() if n.startswith("generator.")),
         },
         "held_out": metrics,
+        "data": data,
+        "from_hub": _from_hub(recipe, data),
+        "processes": arguments.world_size,
         **environment(),
     }
     if trainer.is_world_process_zero():
@@ -210,6 +214,14 @@ def pair_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Elec
     if recipe.attn_implementation is not None:
         config._attn_implementation = recipe.attn_implementation
     return config
+
+
+def _from_hub(recipe: Recipe, data: dict[str, Any] | None) -> list[str]:
+    """What was read from the Hub: once the run's folder is left, an id and a relative path look the same."""
+    model = recipe.model
+    named = [recipe.data.dataset, model.discriminator_checkpoint, model.generator_checkpoint]
+    named += data["datasets"] if data else []
+    return [name for name in named if name and not os.path.exists(name)]
 
 
 def _checkpoint_to_resume(output_dir: Path) -> Path:

@@ -11,26 +11,42 @@ from transformers import AutoModelForMaskedLM
 from ..configuration_electra_rtd import holds_pair, native_config
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
+from ..finetuning.run import weights_hash
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..pretraining.run import RECORD
+from .model_card import write_model_card
 from .stock_loading import probe_ids, stock_outputs
 
 
 _WEIGHTS = "model.safetensors"
 
 
-def export(checkpoint: str, output_dir: str) -> dict[str, Any]:
+def export(
+    checkpoint: str,
+    output_dir: str,
+    run_record: str | None = None,
+    results: list[str] | None = None,
+    language: list[str] | None = None,
+    license: str | None = None,
+) -> dict[str, Any]:
     """Write a release and verify it in a fresh process with stock classes only.
 
     The root holds the discriminator (for ELECTRA an `ElectraForPreTraining`; for other families the encoder, with the
     detection head beside it under `discriminator_predictions.*`) and `generator/` a masked-LM checkpoint, each with
-    the tokenizer.
+    the tokenizer. `README.md` is its model card.
+
+    Args:
+        run_record: `run.json` of the pre-training; `None` takes the checkpoint's own where there is one.
+        results: records of fine-tuning that began with this checkpoint or a release of it.
+        language, license: see `write_model_card`.
 
     Returns:
         For `root`, `generator` and, for ELECTRA, `discriminator`: the missing keys (none) and the sum of absolute
         outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a folder that is no joint checkpoint, or an output folder that is taken.
+        ValueError: for a folder that is no joint checkpoint, an output folder that is taken, or records that do not
+            belong to it.
     """
     if os.path.isdir(checkpoint) and not holds_pair(checkpoint):
         raise ValueError(f"{checkpoint} is not a joint checkpoint: its config has no electra_rtd key")
@@ -50,6 +66,9 @@ def export(checkpoint: str, output_dir: str) -> dict[str, Any]:
         for place in (root, root / "generator"):
             tokenizer.save_pretrained(place)
         report = _verify(model, root)
+        own_record = Path(checkpoint, RECORD)
+        run_record = run_record or (str(own_record) if own_record.is_file() else None)
+        write_model_card(root, run_record, results or (), language, license, weights_hash(Path(checkpoint)))
     return report
 
 

@@ -1,0 +1,256 @@
+"""The model card of a release: every number comes from a record, and what no record holds reads "not measured"."""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import ModelCard, ModelCardData
+
+from ..finetuning.report import markdown_table
+from ..finetuning.run import weights_hash
+from ..pretraining.run import CURVES
+from ..recipe_files import shipped_folder
+from .card_records import (
+    bare,
+    check_weights,
+    checked_record,
+    energy,
+    file_name,
+    hub_results,
+    measured,
+    number,
+    read_record,
+    tuning_row,
+)
+
+
+CARD = "README.md"
+_TEMPLATE = "template.md.jinja"
+
+_SIZES = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "attention heads": "num_attention_heads",
+    "width of the feed-forward part": "intermediate_size",
+    "positions": "max_position_embeddings",
+    "vocabulary": "vocab_size",
+}
+# Named one by one: a recipe may hold any training argument, paths and tokens among them.
+_RECIPE_FIELDS = {
+    "data": ("max_length",),
+    "model": (
+        "generator_width generator_depth mask_probability mask_token_probability sampling_temperature "
+        "generator_loss_weight discriminator_loss_weight embedding_sharing attn_implementation"
+    ).split(),
+    "training": (
+        "per_device_train_batch_size gradient_accumulation_steps optim learning_rate muon_learning_rate adam_beta1 "
+        "adam_beta2 adam_epsilon weight_decay max_grad_norm warmup_steps lr_scheduler_type "
+        "initial_sampling_temperature sampling_temperature_decay_steps bf16 fp16 torch_compile seed"
+    ).split(),
+}
+_HELD_OUT = (
+    "generator_loss mlm_accuracy replaced_rate discriminator_loss discriminator_auc discriminator_precision "
+    "discriminator_recall"
+).split()
+# Of texts that a card names.
+_NAMES = 10
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+_LEAK = re.compile(r"(?<![\w./:])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/|`]+[\\/])+[^\s\\/|`]+|\bhf_[A-Za-z0-9]{20,}")
+
+
+def release_facts(folder: Path) -> dict[str, Any]:
+    """What a card needs of the release itself: both configs, and the hash of its weights."""
+    return {
+        "config": read_record(folder / "config.json"),
+        "generator_config": read_record(folder / "generator" / "config.json"),
+        "weights_sha256": weights_hash(folder),
+    }
+
+
+def write_model_card(
+    release_folder: str | Path,
+    run_record: str | Path | None = None,
+    finetuning_records: Iterable[str | Path] = (),
+    language: list[str] | None = None,
+    license: str | None = None,
+    also_weights: str | None = None,
+) -> Path:
+    """Write `README.md` of a release, and beside it the curves that lie beside the run's record.
+
+    Args:
+        run_record: `run.json` of the pre-training; without it everything it would say reads "not measured".
+        finetuning_records: `record.json` of fine-tuning that began with this release.
+        language: codes such as `en`.
+        license: identifier of the Hub, such as `apache-2.0`.
+        also_weights: hash of the weights of the joint checkpoint, from which fine-tuning may have begun as well.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        ValueError: for a file that is no such record, fine-tuning that began with other weights, two records of one
+            task, or a language or licence that is no identifier.
+    """
+    folder = Path(release_folder)
+    curves = None if run_record is None else Path(run_record).parent / CURVES
+    card = render_model_card(
+        folder.name,
+        release_facts(folder),
+        None if run_record is None else read_record(run_record),
+        [read_record(path) for path in finetuning_records],
+        language,
+        license,
+        CURVES if curves is not None and curves.is_file() else None,
+        also_weights,
+    )
+    if curves is not None and curves.is_file():
+        shutil.copyfile(curves, folder / CURVES)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return folder / CARD
+
+
+def render_model_card(
+    name: str,
+    release: dict[str, Any],
+    run: dict[str, Any] | None,
+    finetuning: list[dict[str, Any]],
+    language: list[str] | None = None,
+    license: str | None = None,
+    curves: str | None = None,
+    also_weights: str | None = None,
+) -> str:
+    """The text of a card; see `write_model_card`.
+
+    Args:
+        name: of the release.
+        release: what `release_facts` returned.
+        curves: link to the picture of the curves.
+    """
+    for key, values, allowed in (
+        ("language", language or [], r"[a-z]{2,3}|multilingual|code"),
+        ("license", [license] if license else [], r"[a-z0-9][a-z0-9.-]*"),
+    ):
+        for value in values:
+            if not re.fullmatch(allowed, value):
+                raise ValueError(f"{key} is {value!r}; allowed is an identifier of the Hub, as in en or apache-2.0")
+    name = re.sub(r"[^\w.-]+", "-", name)
+    tuned = [checked_record(record) for record in finetuning]
+    unsure = check_weights(tuned, {release["weights_sha256"], also_weights} - {None})
+    run = _checked_run(run)
+    config = release["config"]
+    results = [result for record in tuned for result in hub_results(record)]
+    described = _described(run, config, release["generator_config"])
+    sources = _sources(run)
+    bases = [source for source in sources if _from_hub(run, source)]
+    metadata = ModelCardData(
+        language=language,
+        license=license,
+        library_name="transformers",
+        tags=["electra", "replaced-token-detection", "pretraining", config["model_type"]],
+        datasets=described["data"]["datasets"] or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        base_model=bases or None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["measured"] = measured
+    template = (shipped_folder("model_cards", _TEMPLATE) / _TEMPLATE).read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
+        name=name,
+        metadata=metadata.to_yaml(),
+        is_whole=config["architectures"] == ["ElectraForPreTraining"],
+        family=config["model_type"],
+        activation=config.get("hidden_act") or config.get("hidden_activation"),
+        bases=[source if source in bases else f"a checkpoint on disk, {file_name(source)}" for source in sources],
+        table=markdown_table(tuned) if tuned else None,
+        tuning=[tuning_row(record) for record in tuned],
+        unsure=unsure,
+        curves=curves,
+        languages=language,
+        license=license,
+        **described,
+    )
+    found = _LEAK.search(text)
+    if found:
+        raise ValueError(f"the card would show {found[0]!r}; records may hold no absolute path or token there")
+    return str(ModelCard(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"))
+
+
+def _described(run: dict[str, Any], config: dict[str, Any], generator: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows of the run and the two networks."""
+    recipe, data = run.get("recipe") or {}, run.get("data") or {}
+    resumed = run.get("resumed_from") is not None
+    seconds = None if resumed else number(run, "training_seconds")
+    tokens = number(run, "tokens_seen")
+    hours = None if seconds is None else seconds / 3600
+    size = number(data, "bytes")
+    stream = recipe.get("data") or {}
+    named = [name for name in dict.fromkeys([*(data.get("datasets") or []), stream.get("dataset")]) if name]
+    datasets = [name for name in named if _from_hub(run, name)]
+    texts = [name if name in datasets else file_name(name) for name in named]
+    texts += map(file_name, data.get("files") or stream.get("corpus") or [])
+    versions = run.get("versions") or {}
+    return {
+        "run": run,
+        "resumed": resumed,
+        "sizes": [
+            {"name": name, "discriminator": number(config, key), "generator": number(generator, key)}
+            for name, key in _SIZES.items()
+        ],
+        "numbers": {
+            "discriminator": number(run, "parameters", "discriminator"),
+            "generator": number(run, "parameters", "generator_not_shared"),
+            "epochs": number(run, "held_out", "epoch"),
+            "tokens_per_second": tokens / seconds if tokens and seconds else None,
+            "hours": hours,
+            "evaluation_blocks": number(recipe, "training", "evaluation_blocks"),
+            **{name: number(run, name) for name in ("tokens_seen", "steps", "cpu_cores", "processes")},
+        },
+        "data": {
+            "datasets": datasets,
+            "names": texts[:_NAMES],
+            "more": len(texts) > _NAMES,
+            "sources": number(data, "sources"),
+            "megabytes": None if size is None else size / 1e6,
+            "documents": number(data, "documents"),
+            "tokens": number(data, "tokens"),
+        },
+        "recipe": {
+            key: measured(recipe[section][key], "{:g}")
+            for section, keys in _RECIPE_FIELDS.items()
+            for key in keys
+            if recipe.get(section, {}).get(key) is not None
+        },
+        "held_out": {name: number(run, "held_out", f"eval_{name}") for name in _HELD_OUT},
+        "device": run.get("device"),
+        "software": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
+        "version": bare(versions["electra-rtd"]) if "electra-rtd" in versions else None,
+        "commit": run.get("commit"),
+        "energy": energy(run.get("device"), hours, number(run, "processes")),
+    }
+
+
+def _checked_run(run: dict[str, Any] | None) -> dict[str, Any]:
+    if run is None:
+        return {}
+    recipe = run.get("recipe")
+    sections = [*recipe.values()] if isinstance(recipe, dict) else [recipe]
+    sections += [run[name] for name in ("held_out", "parameters", "data", "versions") if run.get(name) is not None]
+    if not all(isinstance(section, dict) for section in sections):
+        raise ValueError(f"this is no record of electra-rtd pretrain (run.json): {str(run)[:60]}")
+    return run
+
+
+def _sources(run: dict[str, Any]) -> list[str]:
+    """The checkpoints that training continued from; none where it began with random weights."""
+    model = run.get("recipe", {}).get("model", {})
+    return [model[key] for key in ("discriminator_checkpoint", "generator_checkpoint") if model.get(key)]
+
+
+def _from_hub(run: dict[str, Any], source: str) -> bool:
+    is_id = _HUB_ID.fullmatch(source) is not None
+    return is_id and (source in run["from_hub"] if "from_hub" in run else not Path(source).exists())
