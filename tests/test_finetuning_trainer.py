@@ -8,11 +8,13 @@ from datasets import Dataset
 from finetuning_for_tests import checkpoint, trainer_of
 from tiny import tiny_tokenizer
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from modeling_electra_rtd.finetuning.question_answering import QuestionAnswering
 from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.tagging import Tagging
 from modeling_electra_rtd.finetuning.tasks import TASKS
+from modeling_electra_rtd.finetuning.trainer import ShuffledBatches
 from modeling_electra_rtd.finetuning.training_args import FinetuningArguments
 
 
@@ -162,3 +164,20 @@ def test_label_smoothing_reaches_the_loss(tmp_path):
         logits = model(**batch).logits
     expected = torch.nn.functional.cross_entropy(logits, batch["labels"], label_smoothing=0.2)
     torch.testing.assert_close(found, expected)
+
+
+def test_batches_are_alike_in_length_and_come_in_any_order():
+    lengths = [3 + (7 * i) % 40 for i in range(203)]
+    sampler = ShuffledBatches(LengthGroupedSampler(batch_size=8, lengths=lengths))
+    orders = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        orders.append(list(sampler))
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == list(range(203)) and len(sampler) == 203
+    batches = [[lengths[row] for row in orders[0][start : start + 8]] for start in range(0, 200, 8)]
+    # All but the batch of the rows that are left over.
+    assert sorted(max(batch) - min(batch) for batch in batches)[-2] <= 8
+    means = [sum(batch) / 8 for batch in batches]
+    falls = sum(later < earlier for earlier, later in zip(means, means[1:], strict=False))
+    assert 0.25 < falls / len(means) < 0.75
