@@ -222,8 +222,9 @@ class TaskRun:
         return examples
 
     def _check_vocabulary(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        """Embeddings are padded to round numbers, never by a tenth; and both must mean the same token by padding."""
-        if not 0.9 * config.vocab_size <= len(tokenizer) <= config.vocab_size:
+        """Embeddings may be padded to a round number, and both must mean the same token by padding."""
+        unused = config.vocab_size - len(tokenizer)
+        if not 0 <= unused <= max(128, config.vocab_size // 10):
             raise ValueError(
                 f"{self.checkpoint}: its tokenizer has {len(tokenizer)} tokens, but the model has embeddings for "
                 f"{config.vocab_size}; the tokenizer is another model's"
