@@ -88,9 +88,10 @@ def push(
     api = HfApi()
     is_new = False
     try:
-        is_new = not api.repo_exists(repo_id)
-        if is_new:
+        if not api.repo_exists(repo_id):
             api.create_repo(repo_id, private=private)
+            # Only now: what someone else made meanwhile, or what this account cannot see, is not ours to delete.
+            is_new = True
         parent = _head(api, repo_id, revision)
         commit = _commit(api, folder, files, repo_id, parent, revision, create_pr, message)
     except _FAILURES as error:

@@ -147,3 +147,13 @@ def test_what_arrives_differently_is_said(hub, release, tmp_path):
     hub.commit = changed
     done = run(hub, tmp_path, "push", str(release), "lab/pair")
     assert done.returncode != 0 and "config.json is not what was sent" in done.stderr
+
+
+def test_a_repository_that_cannot_be_made_is_not_deleted(hub, release, tmp_path):
+    # It exists, but is not to be seen when asked for first, as when someone else is making it.
+    mine = {"config.json": b"{}"}
+    hub.add("models", "lab/pair", mine)
+    hub.faults = [Fault("GET /api/models/lab/pair", 404, headers={"X-Error-Code": "RepoNotFound"})]
+    done = run(hub, tmp_path, "push", str(release), "lab/pair")
+    assert done.returncode == 2 and "HTTP 409" in done.stderr, done.stderr[-2000:]
+    assert hub.find("models", "lab/pair")[1] == mine and not any("DELETE" in request for request in hub.requests)
