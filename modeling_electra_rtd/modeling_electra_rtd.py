@@ -31,6 +31,7 @@ from .corruption import (
     sample_tokens,
     split_uniforms,
 )
+from .encoder_inputs import EncoderInputs, token_mask_of
 
 
 logger = logging.get_logger(__name__)
@@ -68,61 +69,7 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
     token_mask: Tensor | None = None
 
 
-def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
-    """The mask that keeps packed documents from seeing each other, in the form the encoder takes.
-
-    Stock encoders take a ready 4-D mask as it is, but never derive one from `position_ids`. Padding (document 0) sees
-    padding, so that no row of the softmax is empty.
-
-    Args:
-        document_ids: `(batch, sequence)`, 0 for padding.
-        dtype: of the attention scores, for the additive form that eager attention adds to them.
-
-    Returns:
-        `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
-        for encoders with local layers a dict of both kinds by layer type.
-    """
-    same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
-
-    def in_form(allowed: Tensor) -> Tensor:
-        if config._attn_implementation != "eager":
-            return allowed
-        zero = torch.zeros((), dtype=dtype, device=allowed.device)
-        return torch.where(allowed, zero, torch.finfo(dtype).min)
-
-    layer_types = set(getattr(config, "layer_types", None) or ())
-    if not layer_types:
-        return in_form(same_document)
-    masks = {"full_attention": in_form(same_document)}
-    if "sliding_attention" in layer_types:
-        position = torch.arange(document_ids.shape[1], device=document_ids.device)
-        near = (position[:, None] - position[None, :]).abs() <= config.sliding_window
-        masks["sliding_attention"] = in_form(same_document & near)
-    return masks
-
-
-class _EncoderInputs(nn.Module):
-    """How a batch is shown to an encoder; shared by both networks of a pair."""
-
-    def _encode(
-        self,
-        encoder: PreTrainedModel,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        document_ids: Tensor | None,
-        **inputs: Any,
-    ) -> Tensor:
-        """Last hidden states, `(batch, sequence, hidden_size)`."""
-        if document_ids is not None:
-            device_type = input_ids.device.type
-            autocast = torch.is_autocast_enabled(device_type)
-            dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
-            attention_mask = document_attention_mask(document_ids, encoder.config, dtype)
-        inputs = {name: value for name, value in inputs.items() if value is not None}
-        return encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
-
-
-class ElectraRtdGenerator(PreTrainedModel, _EncoderInputs):
+class ElectraRtdGenerator(PreTrainedModel, EncoderInputs):
     """A stock masked-LM model that projects onto the vocabulary only where it is asked to.
 
     It holds the stock model's modules under their own names, so its state dict is the stock one; `config` is the
@@ -200,7 +147,7 @@ class ElectraRtdGenerator(PreTrainedModel, _EncoderInputs):
         Returns:
             `logits`: `(batch, k, vocab_size)`, or `(batch, sequence, vocab_size)` without `positions`.
         """
-        hidden = self._encode(
+        hidden = self.encode(
             self.encoder,
             input_ids,
             attention_mask,
@@ -217,7 +164,7 @@ class ElectraRtdGenerator(PreTrainedModel, _EncoderInputs):
         return MaskedLMOutput(logits=hidden)
 
 
-class ElectraRtdDiscriminator(PreTrainedModel, _EncoderInputs):
+class ElectraRtdDiscriminator(PreTrainedModel, EncoderInputs):
     """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
 
     For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and
@@ -267,7 +214,7 @@ class ElectraRtdDiscriminator(PreTrainedModel, _EncoderInputs):
     ) -> Tensor:
         """`(batch, sequence)` logits, positive where a token looks replaced."""
         return self.discriminator_predictions(
-            self._encode(self.encoder, input_ids, attention_mask, document_ids, **inputs)
+            self.encode(self.encoder, input_ids, attention_mask, document_ids, **inputs)
         )
 
     def forward(
@@ -289,7 +236,7 @@ class ElectraRtdDiscriminator(PreTrainedModel, _EncoderInputs):
         )
         loss = None
         if labels is not None:
-            token_mask = _token_mask(input_ids, attention_mask, document_ids)
+            token_mask = token_mask_of(input_ids, attention_mask, document_ids)
             loss = replaced_token_loss(logits, labels, token_mask, token_mask.sum())
         return ElectraForPreTrainingOutput(loss=loss, logits=logits)
 
@@ -439,7 +386,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         **inputs: Any,
     ) -> Tensor:
         """`(2,)` float32: chosen positions and tokens of a batch, the terms of its two losses, before any forward."""
-        token_mask = _token_mask(input_ids, attention_mask, document_ids)
+        token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         special_token_ids = self.special_token_ids.to(input_ids.device)
         chosen = chosen_per_row(
             candidate_positions(input_ids, token_mask, special_token_ids), self.config.mask_probability
@@ -497,7 +444,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
         }
-        token_mask = _token_mask(input_ids, attention_mask, document_ids)
+        token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         if corruption_uniforms is None:
             count = number_of_uniforms(sequence, config.mask_probability)
             corruption_uniforms = torch.rand(batch, count, device=input_ids.device)
@@ -558,12 +505,6 @@ def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor,
 
 
 _HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
-
-
-def _token_mask(input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor:
-    if document_ids is not None:
-        return document_ids > 0
-    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask > 0
 
 
 def _loaded(

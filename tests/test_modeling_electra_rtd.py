@@ -14,11 +14,13 @@ from tiny import (
     SPECIAL,
     VOCABULARY,
     randomize,
+    stock_discriminator_logits,
     tiny_config,
     tiny_electra_config,
     tiny_packed,
     tiny_pair,
     tiny_text,
+    uniforms_for,
 )
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,12 +41,6 @@ from modeling_electra_rtd import (
     ElectraRtdGenerator,
 )
 from modeling_electra_rtd.corruption import number_of_uniforms
-from modeling_electra_rtd.modeling_electra_rtd import document_attention_mask
-
-
-def uniforms_for(input_ids: torch.Tensor, probability: float = 0.15, seed: int = 0) -> torch.Tensor:
-    count = number_of_uniforms(input_ids.shape[1], probability)
-    return torch.rand(len(input_ids), count, generator=torch.Generator().manual_seed(seed))
 
 
 def stock_generator(model: ElectraRtdForPreTraining) -> PreTrainedModel:
@@ -52,24 +48,6 @@ def stock_generator(model: ElectraRtdForPreTraining) -> PreTrainedModel:
     stock = AutoModelForMaskedLM.from_config(copy.deepcopy(model.generator.config))
     stock.load_state_dict(model.generator.state_dict())
     return stock.eval()
-
-
-def stock_discriminator_logits(model: ElectraRtdForPreTraining, input_ids, attention_mask=None) -> torch.Tensor:
-    """ELECTRA by its stock class; other families by their stock encoder and ELECTRA's head, written out."""
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
-    config = copy.deepcopy(model.config.discriminator_config)
-    if config.model_type == "electra":
-        stock = ElectraForPreTraining(config).eval()
-        stock.load_state_dict(state)
-        return stock(input_ids, attention_mask=attention_mask).logits
-    head = {name: state.pop(name) for name in list(state) if name.startswith("discriminator_predictions.")}
-    stock = AutoModel.from_config(config).eval()
-    prefix = stock.base_model_prefix + "."
-    stock.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
-    hidden = stock(input_ids, attention_mask=attention_mask).last_hidden_state
-    dense, last = "discriminator_predictions.dense.", "discriminator_predictions.dense_prediction."
-    hidden = functional.gelu(hidden @ head[dense + "weight"].T + head[dense + "bias"])
-    return (hidden @ head[last + "weight"].T + head[last + "bias"]).squeeze(-1)
 
 
 @torch.no_grad()
@@ -452,101 +430,6 @@ def test_resizing_the_vocabulary(family, sharing, size, tmp_path):
     assert not info["missing_keys"] and not info["mismatched_keys"]
     assert loaded.config.to_dict() == model.config.to_dict()
     assert_equal_outputs(loaded(**batch, corruption_uniforms=uniforms), expected)
-
-
-# Packed documents.
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_packed_documents_do_not_see_each_other(family, attention):
-    model = tiny_pair(family)
-    model.set_attn_implementation(attention)
-    assert model.encoder.config._attn_implementation == attention
-    assert model.generator.encoder.config._attn_implementation == attention
-    sizes = (9, 11)
-    packed = tiny_packed(sizes)
-    with torch.no_grad():
-        hidden = model._encode(
-            model.encoder, packed["input_ids"], None, packed["document_ids"], position_ids=packed["position_ids"]
-        )
-        together = {
-            "hidden": hidden,
-            "detected": model.discriminate(**packed),
-            "words": model.generator(**packed).logits,
-        }
-        leaking = model.discriminate(
-            packed["input_ids"], (packed["document_ids"] > 0).long(), position_ids=packed["position_ids"]
-        )
-        start = 0
-        for size in sizes:
-            document = slice(start, start + size)
-            ids = packed["input_ids"][:, document]
-            alone = {
-                "hidden": model.encoder(ids).last_hidden_state,
-                "detected": model.discriminate(ids),
-                "words": model.generator(ids).logits,
-            }
-            for name, expected in alone.items():
-                torch.testing.assert_close(together[name][:, document], expected, atol=1e-5, rtol=1e-5)
-            # Were they to see each other, it would show.
-            assert (leaking[:, document] - alone["detected"]).abs().max() > 1e-2
-            start += size
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_one_document_a_row_equals_the_stock_padding_mask(family, attention):
-    model, batch = tiny_pair(family), tiny_text()
-    model.set_attn_implementation(attention)
-    tokens = batch["attention_mask"].bool()
-    with torch.no_grad():
-        expected = stock_discriminator_logits(model, **batch)
-        found = model.discriminate(batch["input_ids"], document_ids=batch["attention_mask"])
-    torch.testing.assert_close(found[tokens], expected[tokens], atol=1e-5, rtol=1e-5)
-
-
-def test_document_mask_by_hand():
-    document_ids = torch.tensor([[1, 1, 1, 2, 2, 0]])
-    config = tiny_config("modernbert", local_attention=2)
-    config._attn_implementation = "sdpa"
-    masks = document_attention_mask(document_ids, config, torch.float32)
-    full = [[1, 1, 1, 0, 0, 0]] * 3 + [[0, 0, 0, 1, 1, 0]] * 2 + [[0, 0, 0, 0, 0, 1]]
-    local = [[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], *full[3:]]
-    assert masks["full_attention"].long().tolist() == [[full]]
-    assert masks["sliding_attention"].long().tolist() == [[local]]
-    config._attn_implementation = "eager"
-    for name, value in document_attention_mask(document_ids, config, torch.bfloat16).items():
-        assert value.dtype == torch.bfloat16
-        assert torch.equal(value == 0, masks[name])
-        assert (value[~masks[name]] == torch.finfo(torch.bfloat16).min).all()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_packing_changes_no_loss(family):
-    # The same two documents in one row and in two, the same choices: to choose, `uniforms` go with the tokens.
-    model = tiny_pair(family, mask_probability=1.0)
-    sizes, packed = (9, 11), tiny_packed(length=20)
-    uniforms = uniforms_for(packed["input_ids"], 1.0)
-    together = model(**packed, corruption_uniforms=uniforms)
-    apart = []
-    ranks = (
-        uniforms[0, :20]
-        .masked_fill(torch.isin(packed["input_ids"][0], torch.tensor(SPECIAL)), -1)
-        .argsort(descending=True)
-    )
-    start = 0
-    for size in sizes:
-        document = slice(start, start + size)
-        # The slots of a document are those of the row that fell into it, in the same order.
-        slots = [slot for slot, position in enumerate(ranks.tolist()) if document.start <= position < document.stop]
-        own = torch.cat([uniforms[:, document], uniforms[:, 20:40][:, slots], uniforms[:, 40:][:, slots]], dim=1)
-        counts = model.count_loss_terms(**packed)
-        apart.append(model(packed["input_ids"][:, document], corruption_uniforms=own, loss_normalizers=counts))
-        start += size
-    assert torch.equal(torch.cat([part.corrupted_input_ids for part in apart], dim=1), together.corrupted_input_ids)
-    for name in ("generator_loss", "discriminator_loss"):
-        torch.testing.assert_close(apart[0][name] + apart[1][name], together[name], atol=1e-5, rtol=1e-5)
 
 
 # Compiled, and what it allocates.

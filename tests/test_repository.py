@@ -24,6 +24,7 @@ FLOW = [
     "recipe_files",
     "configuration_electra_rtd",
     "corruption",
+    "encoder_inputs",
     "modeling_electra_rtd",
     "data.new_folder",
     "data.workers",
@@ -88,7 +89,7 @@ FLOW = [
 ]
 
 # These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
-REMOTE_CODE = ["backbones", "configuration_electra_rtd", "corruption", "modeling_electra_rtd"]
+REMOTE_CODE = ["backbones", "configuration_electra_rtd", "corruption", "encoder_inputs", "modeling_electra_rtd"]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 
 

@@ -1,12 +1,23 @@
 """Pairs, texts and a tokenizer small enough to check by hand, in both backbone families."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertTokenizer, ElectraConfig, ModernBertConfig, PreTrainedConfig, PreTrainedModel
+from torch.nn import functional
+from transformers import (
+    AutoModel,
+    BertTokenizer,
+    ElectraConfig,
+    ElectraForPreTraining,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
+from modeling_electra_rtd.corruption import number_of_uniforms
 
 
 FAMILIES = ("electra", "modernbert")
@@ -104,3 +115,26 @@ def tiny_tokenizer(folder: Path | None = None) -> BertTokenizer:
     if folder is not None:
         tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def uniforms_for(input_ids: torch.Tensor, probability: float = 0.15, seed: int = 0) -> torch.Tensor:
+    count = number_of_uniforms(input_ids.shape[1], probability)
+    return torch.rand(len(input_ids), count, generator=torch.Generator().manual_seed(seed))
+
+
+def stock_discriminator_logits(model: ElectraRtdForPreTraining, input_ids, attention_mask=None) -> torch.Tensor:
+    """ELECTRA by its stock class; other families by their stock encoder and ELECTRA's head, written out."""
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
+    config = copy.deepcopy(model.config.discriminator_config)
+    if config.model_type == "electra":
+        stock = ElectraForPreTraining(config).eval()
+        stock.load_state_dict(state)
+        return stock(input_ids, attention_mask=attention_mask).logits
+    head = {name: state.pop(name) for name in list(state) if name.startswith("discriminator_predictions.")}
+    stock = AutoModel.from_config(config).eval()
+    prefix = stock.base_model_prefix + "."
+    stock.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
+    hidden = stock(input_ids, attention_mask=attention_mask).last_hidden_state
+    dense, last = "discriminator_predictions.dense.", "discriminator_predictions.dense_prediction."
+    hidden = functional.gelu(hidden @ head[dense + "weight"].T + head[dense + "bias"])
+    return (hidden @ head[last + "weight"].T + head[last + "bias"]).squeeze(-1)

@@ -1,0 +1,68 @@
+"""How a batch is shown to an encoder: which positions are tokens, and who may attend to whom."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def token_mask_of(input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor:
+    """`(batch, sequence)` bool: positions that are not padding."""
+    if document_ids is not None:
+        return document_ids > 0
+    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask > 0
+
+
+def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
+    """The mask that keeps packed documents from seeing each other, in the form the encoder takes.
+
+    Stock encoders take a ready 4-D mask as it is, but never derive one from `position_ids`. Padding (document 0) sees
+    padding, so that no row of the softmax is empty.
+
+    Args:
+        document_ids: `(batch, sequence)`, 0 for padding.
+        dtype: of the attention scores, for the additive form that eager attention adds to them.
+
+    Returns:
+        `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
+        for encoders with local layers a dict of both kinds by layer type.
+    """
+    same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
+
+    def in_form(allowed: Tensor) -> Tensor:
+        if config._attn_implementation != "eager":
+            return allowed
+        zero = torch.zeros((), dtype=dtype, device=allowed.device)
+        return torch.where(allowed, zero, torch.finfo(dtype).min)
+
+    layer_types = set(getattr(config, "layer_types", None) or ())
+    if not layer_types:
+        return in_form(same_document)
+    masks = {"full_attention": in_form(same_document)}
+    if "sliding_attention" in layer_types:
+        position = torch.arange(document_ids.shape[1], device=document_ids.device)
+        near = (position[:, None] - position[None, :]).abs() <= config.sliding_window
+        masks["sliding_attention"] = in_form(same_document & near)
+    return masks
+
+
+class EncoderInputs(nn.Module):
+    """How a batch is shown to an encoder; shared by both networks of a pair."""
+
+    def encode(
+        self,
+        encoder: PreTrainedModel,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        document_ids: Tensor | None,
+        **inputs: Any,
+    ) -> Tensor:
+        """Last hidden states, `(batch, sequence, hidden_size)`."""
+        if document_ids is not None:
+            device_type = input_ids.device.type
+            autocast = torch.is_autocast_enabled(device_type)
+            dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
+            attention_mask = document_attention_mask(document_ids, encoder.config, dtype)
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        return encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
