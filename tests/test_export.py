@@ -9,7 +9,7 @@ from tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
-from modeling_electra_rtd.sharing import export as export_module
+from modeling_electra_rtd.sharing import release as release_module
 from modeling_electra_rtd.sharing.export import export
 
 
@@ -98,7 +98,7 @@ def test_a_taken_folder_is_refused_and_stays_as_it_is(tmp_path):
 
 def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
     saved_pair(tmp_path / "checkpoint")
-    save = export_module._save_generator
+    save = release_module._save_generator
 
     def save_another(model, folder):
         with torch.no_grad():
@@ -106,7 +106,7 @@ def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
             save(model, folder)
             model.generator.generator_lm_head.bias -= 0.1
 
-    monkeypatch.setattr(export_module, "_save_generator", save_another)
+    monkeypatch.setattr(release_module, "_save_generator", save_another)
     with pytest.raises(RuntimeError, match="differs from the checkpoint: generator"):
         export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}

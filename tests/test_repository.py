@@ -79,6 +79,7 @@ FLOW = [
     "sharing.stock_loading",
     "sharing.card_records",
     "sharing.model_card",
+    "sharing.release",
     "sharing.export",
     "sharing.scan",
     "sharing.hub",

@@ -5,20 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from transformers import AutoModelForMaskedLM
 
-from ..configuration_electra_rtd import holds_pair, native_config
+from ..configuration_electra_rtd import holds_pair
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
 from ..finetuning.run import weights_hash
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pretraining.run import RECORD
 from .model_card import write_model_card
+from .release import write_release
 from .stock_loading import probe_ids, stock_outputs
-
-
-_WEIGHTS = "model.safetensors"
 
 
 def export(
@@ -56,28 +52,12 @@ def export(
     model = ElectraRtdForPreTraining.from_pretrained(checkpoint).eval()
     with new_folder(output_dir) as folder:
         root = Path(folder)
-        config = native_config(model.config.discriminator_config)
-        config.architectures = model.config.to_dict()["architectures"]
-        config.dtype = model.dtype
-        config.save_pretrained(root)
-        state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
-        save_file({name: value.contiguous() for name, value in state.items()}, root / _WEIGHTS, {"format": "pt"})
-        _save_generator(model, root / "generator")
-        for place in (root, root / "generator"):
-            tokenizer.save_pretrained(place)
+        write_release(model, tokenizer, root)
         report = _verify(model, root)
         own_record = Path(checkpoint, RECORD)
         run_record = run_record or (str(own_record) if own_record.is_file() else None)
         write_model_card(root, run_record, results or (), language, license, weights_hash(Path(checkpoint)))
     return report
-
-
-def _save_generator(model: ElectraRtdForPreTraining, folder: Path) -> None:
-    # Into a stock model of its own: the generator in the pair shares its embedding module with the discriminator.
-    stock = AutoModelForMaskedLM.from_config(native_config(model.config.generator_config))
-    stock.load_state_dict(model.generator.state_dict())
-    stock.tie_weights()
-    stock.save_pretrained(folder)
 
 
 def _verify(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any]:
