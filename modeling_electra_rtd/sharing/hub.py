@@ -3,13 +3,21 @@
 import hashlib
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    RepoFile,
+    snapshot_download,
+)
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from transformers.utils import logging
 
@@ -27,6 +35,11 @@ _LONGEST_WAIT_SECONDS = 120
 _FAILURES = (httpx2.HTTPError, RuntimeError)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
+# States of a repository after a failure.
+_UNCHANGED = "nothing was changed"
+_FOREIGN = "someone else has committed there meanwhile, and nothing of this push arrived"
+_UNKNOWN = "whether anything was changed could not be checked; look at it before you push again"
+
 
 @dataclass(frozen=True)
 class UploadedFile:
@@ -43,7 +56,7 @@ class UploadedFile:
     sha256: str
 
 
-def release_files(folder: str) -> list[UploadedFile]:
+def release_files(folder: str | Path) -> list[UploadedFile]:
     """What would be uploaded, after every check of `scan.uploadable_files`.
 
     Raises:
@@ -57,49 +70,53 @@ def release_files(folder: str) -> list[UploadedFile]:
 
 
 def push(
-    folder: str,
+    folder: str | Path,
     repo_id: str,
     private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     message: str = "Upload with electra-rtd",
+    description: str | None = None,
+    token: str | bool | None = None,
 ) -> dict[str, Any]:
     """Upload a release as one commit and verify what arrived.
 
     The commit names the state it builds on, so that nobody's work is overwritten; weights that the new release lacks
-    are deleted in it, everything else is left alone. A repository that this call created is deleted again if nothing
-    could be committed. Then the files are read back at the new commit, every hash is compared, and stock
-    classes in a fresh process give the same outputs from both.
+    are deleted in it, everything else is left alone. A repository or branch that this call made is deleted again if
+    nothing could be committed. A commit whose answer was lost is looked for, and taken where it arrived whole. Then
+    the files are read back at the new commit, every hash is compared, and stock classes in a fresh process give the
+    same outputs from both.
 
     Args:
+        repo_id: without an owner it is the account's own.
         private: of a new repository; `None` takes the account's default.
         revision: branch to commit to, made where it is missing; `None` is `main`.
         create_pr: open a pull request instead.
+        message, description: of the commit.
+        token: as the Hub's client takes it; `None` takes the one that the user is logged in with.
 
     Returns:
-        `url` and `commit` of the commit, the `files`, and the `report` of `stock_outputs`.
+        `url` and `commit` of the commit, the client's `info` on it, the `files`, and the `report` of `stock_outputs`.
 
     Raises:
-        ValueError: in one line: for a folder that must not be uploaded, and for what the Hub refused or could not do.
+        ValueError: in one line: for a folder that must not be uploaded, and for what the Hub refused or could not do,
+            with the state that the repository is in.
         RuntimeError: if what arrived is not what was sent.
     """
     files = release_files(folder)
     local = stock_outputs(folder)
-    api = HfApi()
-    is_new = False
+    target = _Target(HfApi(token=token), repo_id, revision, create_pr)
     try:
-        if not api.repo_exists(repo_id):
-            api.create_repo(repo_id, private=private)
-            # Only now: what someone else made meanwhile, or what this account cannot see, is not ours to delete.
-            is_new = True
-        parent = _head(api, repo_id, revision)
-        commit = _commit(api, folder, files, repo_id, parent, revision, create_pr, message)
+        target.prepare(private)
+        info = target.commit(Path(folder), files, message, description)
     except _FAILURES as error:
-        if is_new:
-            _delete_quietly(api, repo_id)
-        raise ValueError(_explained(error, repo_id)) from error
-    _verify(api, folder, files, repo_id, commit.oid, local)
-    return {"url": commit.pr_url or commit.commit_url, "commit": commit.oid, "files": files, "report": local}
+        raise ValueError(f"{_explained(error, target.repo_id)}; {target.undo()}") from error
+    except KeyboardInterrupt:
+        target.undo()
+        raise
+    _verify(target, folder, files, info.oid, local)
+    url = info.pr_url or info.commit_url
+    return {"url": url, "commit": info.oid, "info": info, "files": files, "report": local}
 
 
 def loading_lines(repo_id: str, has_generator: bool) -> str:
@@ -114,69 +131,179 @@ def loading_lines(repo_id: str, has_generator: bool) -> str:
     return "\n".join(lines)
 
 
-def _head(api: HfApi, repo_id: str, revision: str | None) -> str:
-    try:
-        return api.model_info(repo_id, revision=revision).sha
-    except RevisionNotFoundError:
-        api.create_branch(repo_id, branch=revision)
-        return api.model_info(repo_id, revision=revision).sha
+class _Target:
+    """Where a push goes, what it has made there on the way, and the state that it leaves behind.
 
+    Attributes:
+        parent: commit that the push builds on.
+        state: of the repository, in words for the user.
+    """
 
-def _commit(
-    api: HfApi,
-    folder: str,
-    files: list[UploadedFile],
-    repo_id: str,
-    parent: str,
-    revision: str | None,
-    create_pr: bool,
-    message: str,
-) -> Any:
-    names = {file.path for file in files}
-    there = api.list_repo_files(repo_id, revision=parent)
-    stale = [name for name in there if ".safetensors" in name and name not in names]
-    for number in range(_TRIES):
-        with ExitStack() as stack:
-            # Open files go over plain HTTP, which every Hub speaks; paths would go through Xet alone.
-            additions = [
-                CommitOperationAdd(file.path, stack.enter_context((Path(folder) / file.path).open("rb")))
-                for file in files
-            ]
-            deletions = [CommitOperationDelete(name) for name in stale]
-            try:
-                return api.create_commit(
-                    repo_id,
-                    [*additions, *deletions],
-                    commit_message=message,
-                    revision=revision,
-                    create_pr=create_pr,
-                    parent_commit=parent,
-                )
-            except _FAILURES as error:
-                if number == _TRIES - 1 or not _may_pass(error):
-                    raise
-                seconds = _wait_seconds(error, number)
-                logger.warning(f"{_explained(error, repo_id)}; trying again in {seconds:.0f} s")
-                time.sleep(seconds)
-    raise AssertionError("the last try returns or raises")
+    def __init__(self, api: HfApi, repo_id: str, revision: str | None, create_pr: bool):
+        self.api, self.repo_id, self.revision, self.create_pr = api, repo_id, revision, create_pr
+        self.parent: str | None = None
+        self.state = _UNCHANGED
+        self._made: str | None = None
+
+    def prepare(self, private: bool | None) -> None:
+        """Find the head to build on; make the repository or the branch where it is missing."""
+        if "/" not in self.repo_id:
+            self.repo_id = f"{self.api.whoami()['name']}/{self.repo_id}"
+        if not self.api.repo_exists(self.repo_id):
+            self._make("repository", lambda: self.api.create_repo(self.repo_id, private=private))
+        try:
+            self.parent = self._head()
+        except RevisionNotFoundError:
+            self._make(f"branch {self.revision}", lambda: self.api.create_branch(self.repo_id, branch=self.revision))
+            self.parent = self._head()
+
+    def commit(
+        self, folder: Path, files: list[UploadedFile], message: str, description: str | None = None
+    ) -> CommitInfo:
+        """One commit on top of `parent`, tried again where that may help."""
+        names = {file.path for file in files}
+        there = self.api.list_repo_files(self.repo_id, revision=self.parent)
+        stale = [name for name in there if ".safetensors" in name and name not in names]
+        for number in range(_TRIES):
+            # Until it is known better: whoever interrupts a commit does not know whether it was carried out.
+            self.state = _UNKNOWN
+            with ExitStack() as stack:
+                # Open files go over plain HTTP, which every Hub speaks; paths would go through Xet alone.
+                additions = [
+                    CommitOperationAdd(file.path, stack.enter_context((folder / file.path).open("rb")))
+                    for file in files
+                ]
+                try:
+                    return self.api.create_commit(
+                        self.repo_id,
+                        [*additions, *map(CommitOperationDelete, stale)],
+                        commit_message=message,
+                        commit_description=description,
+                        revision=self.revision,
+                        create_pr=self.create_pr,
+                        parent_commit=self.parent,
+                    )
+                except _FAILURES as error:
+                    arrived = self._look(error, folder, files, stale)
+                    if arrived is not None:
+                        logger.warning(f"{self.repo_id}: the answer was lost, but commit {arrived} holds all files")
+                        url = f"{self.api.endpoint}/{self.repo_id}/commit/{arrived}"
+                        return CommitInfo(url, message, description or "", arrived, self.api.endpoint)
+                    may_help = _may_pass(error) and self.state != _FOREIGN
+                    # A second try would open a second pull request.
+                    may_help &= not (self.create_pr and self.state == _UNKNOWN)
+                    if number == _TRIES - 1 or not may_help:
+                        raise
+                    seconds = _wait_seconds(error, number)
+                    logger.warning(f"{_explained(error, self.repo_id)}; {self.state}; trying again in {seconds:.0f} s")
+            time.sleep(seconds)
+        raise AssertionError("the last try returns or raises")
+
+    def undo(self) -> str:
+        """Delete what this push has made for nothing.
+
+        Returns:
+            The state of the repository in words.
+        """
+        if self._made is None or self.state == _FOREIGN:
+            return self.state
+        try:
+            if self._made == "repository":
+                self.api.delete_repo(self.repo_id)
+            else:
+                self.api.delete_branch(self.repo_id, branch=self.revision)
+        except _FAILURES:
+            return f"the {self._made} was made and could not be deleted again; apart from that, {self.state}"
+        return _UNCHANGED
+
+    def _make(self, what: str, make: Callable[[], Any]) -> None:
+        self.state = f"whether the {what} was made could not be checked"
+        try:
+            make()
+        except _FAILURES as error:
+            if _response(error) is not None:
+                self.state = _UNCHANGED
+            raise
+        # Only now: what someone else made meanwhile, or what this account cannot see, is not ours to delete.
+        self._made, self.state = what, _UNCHANGED
+
+    def _head(self) -> str:
+        return self.api.model_info(self.repo_id, revision=self.revision).sha
+
+    def _look(self, error: Exception, folder: Path, files: list[UploadedFile], stale: list[str]) -> str | None:
+        """The commit that holds what was sent where it arrived all the same; else `None`, and `state` is known."""
+        response = _response(error)
+        if self.create_pr:
+            # A pull request is no commit on the branch. One that the Hub refused, or was never asked for, is none.
+            is_refused = response is not None and response.status_code < 500
+            self.state = _UNCHANGED if is_refused or not _was_asked(error) else _UNKNOWN
+            return None
+        try:
+            if self._head() == self.parent:
+                self.state = _UNCHANGED
+                return None
+            commits = [commit.commit_id for commit in self.api.list_repo_commits(self.repo_id, revision=self.revision)]
+            place = commits.index(self.parent)
+            found = commits[place - 1] if place else None
+            if found is not None and self._holds(found, folder, files, stale):
+                return found
+        except (*_FAILURES, KeyError, ValueError):
+            self.state = _UNKNOWN
+        else:
+            self.state = _FOREIGN
+        return None
+
+    def _holds(self, commit: str, folder: Path, files: list[UploadedFile], stale: list[str]) -> bool:
+        """Whether a commit holds what its parent held, without the stale files, and the files that were sent."""
+        before, after = self._tree(self.parent), self._tree(commit)
+        for file in files:
+            if after.pop(file.path, None) not in (file.sha256, _git_oid(folder / file.path)):
+                return False
+            before.pop(file.path, None)
+        # The Hub itself adds what it stores as large files to .gitattributes.
+        for name in (*stale, ".gitattributes"):
+            before.pop(name, None)
+        after.pop(".gitattributes", None)
+        return before == after
+
+    def _tree(self, commit: str) -> dict[str, str]:
+        entries = self.api.list_repo_tree(self.repo_id, recursive=True, revision=commit)
+        return {
+            entry.path: entry.blob_id if entry.lfs is None else entry.lfs.sha256
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        }
 
 
 def _verify(
-    api: HfApi, folder: str, files: list[UploadedFile], repo_id: str, commit: str, local: dict[str, Any]
+    target: _Target, folder: str | Path, files: list[UploadedFile], commit: str, local: dict[str, Any]
 ) -> None:
+    where = f"{target.repo_id} at {commit}"
     with tempfile.TemporaryDirectory() as cache:
         # Into an empty cache: what this machine already holds proves nothing.
-        there = Path(snapshot_download(repo_id, revision=commit, cache_dir=cache))
+        try:
+            there = Path(snapshot_download(target.repo_id, revision=commit, cache_dir=cache, token=target.api.token))
+        except (*_FAILURES, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{where}: the commit was made, but could not be read back ({reason})") from error
         for file in files:
             if not (there / file.path).is_file() or _sha256(there / file.path) != file.sha256:
-                raise RuntimeError(f"{repo_id} at {commit}: {file.path} is not what was sent")
+                raise RuntimeError(f"{where}: {file.path} is not what was sent")
         found = stock_outputs(there)
     if found != local:
-        raise RuntimeError(f"{repo_id} at {commit} computes {found}, the folder {local}")
+        raise RuntimeError(f"{where} computes {found}, the folder {local}")
 
 
 def _response(error: Exception) -> Any:
     return getattr(error if isinstance(error, httpx2.HTTPError) else error.__cause__, "response", None)
+
+
+def _was_asked(error: Exception) -> bool:
+    """Whether what failed was the request for the commit itself, rather than an upload before it."""
+    try:
+        return isinstance(error, httpx2.HTTPError) and "/commit/" in str(error.request.url)
+    except RuntimeError:  # httpx2: an error without a request
+        return True
 
 
 def _may_pass(error: Exception) -> bool:
@@ -193,7 +320,7 @@ def _wait_seconds(error: Exception, number: int) -> float:
 def _explained(error: Exception, repo_id: str) -> str:
     response = _response(error)
     if response is None:
-        return f"{repo_id}: the connection failed ({error}); nothing was changed"
+        return f"{repo_id}: the connection failed ({' '.join(str(error).split())})"
     status = response.status_code
     reasons = {
         401: "not logged in, or the token is not valid; use hf auth login or HF_TOKEN",
@@ -206,16 +333,15 @@ def _explained(error: Exception, repo_id: str) -> str:
     if isinstance(error, RepositoryNotFoundError) and status == 401:
         reasons[401] = "no such repository, or not logged in; use hf auth login or HF_TOKEN"
     reason = reasons.get(status, "the Hub failed" if status >= 500 else "refused")
-    return f"{repo_id}: {reason} (HTTP {status}); nothing was changed"
-
-
-def _delete_quietly(api: HfApi, repo_id: str) -> None:
-    try:
-        api.delete_repo(repo_id)
-    except _FAILURES:
-        logger.warning(f"{repo_id} was created, is empty, and could not be deleted again")
+    return f"{repo_id}: {reason} (HTTP {status})"
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git_oid(path: Path) -> str:
+    """What git names a file's content by, 40 hexadecimal digits."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -58,7 +58,7 @@ _ABSOLUTE_PATH = re.compile(
 _NOBODY = {"root", "user", "users", "admin", "ubuntu", "debian", "runner", "jovyan", "colab", "docker", "nobody"}
 
 
-def uploadable_files(folder: str) -> list[Path]:
+def uploadable_files(folder: str | Path) -> list[Path]:
     """The files of a folder, after looking into each: kind, symbolic links, secrets, paths, user names, weights.
 
     Returns:

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 
-_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?$")
+_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|commits)/([^/]+)(?:/(.*))?)?$")
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
 
@@ -45,6 +45,8 @@ class HubServer:
     """Repositories by kind and id, each `{revision: {path: bytes}}`; a revision's commit is a hash of its files.
 
     Attributes:
+        history: files of every commit that is no longer a head.
+        log: commits by kind, id and branch that came before its head, newest first.
         requests: `METHOD path` of all requests so far.
         faults: ordered faults, each used up by the requests it hits.
     """
@@ -52,6 +54,7 @@ class HubServer:
     def __init__(self):
         self.repositories: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
         self.history: dict[str, dict[str, bytes]] = {}
+        self.log: dict[tuple[str, str, str], list[str]] = {}
         self.objects: dict[str, bytes] = {}
         self.private: set[str] = set()
         self.requests: list[str] = []
@@ -91,8 +94,15 @@ class HubServer:
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
         self.history[commit_of(branches[revision])] = branches[revision]
+        self.log.setdefault((kind, repository, revision), []).insert(0, commit_of(branches[revision]))
         branches[revision] = files
         return commit_of(files)
+
+    def commits(self, kind: str, repository: str, revision: str = "main") -> list[tuple[str, dict[str, bytes]]]:
+        """Commit and files of a branch's head and of all that came before it, newest first."""
+        head = self.find(kind, repository, revision)
+        before = self.log.get((kind, repository, revision), [])
+        return [head, *((commit, self.history[commit]) for commit in before)]
 
     @contextmanager
     def serve(self) -> Iterator[str]:
@@ -126,7 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         # A branch such as refs/convert/parquet has slashes, which clients quote; unquoted they would end the name.
         path = path.replace("refs/convert/parquet", "refs%convert%parquet")
-        if match := _API.match(path):
+        if path == "/api/whoami-v2":
+            found = {"type": "user", "name": "lab", "orgs": [], "auth": {}}
+            self._answer(200 if self._account() else 401, found)
+        elif match := _API.match(path):
             kind, repository, what, revision, below = match.groups()
             self._api(kind, repository, what, _revision(revision or "main"), below or "")
         elif match := _FILE.match(path):
@@ -178,6 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(404, {"error": "RepoNotFound"}, {"X-Error-Code": "RepoNotFound"})
             if what == "branch":
                 hub.repositories[("models", repository)][revision] = hub.find("models", repository)[1]
+                hub.log[("models", repository, revision)] = list(hub.log.get(("models", repository, "main"), []))
                 return self._answer(201, {})
             if what == "preupload":
                 modes = [
@@ -209,10 +223,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {})
 
     def do_DELETE(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self._account() != "writer":
+            return self._answer(403 if self._account() else 401, {"error": "no write access"})
+        if match := re.match(r"/api/models/([^/]+/[^/]+)/branch/(.+)$", unquote(urlsplit(self.path).path)):
+            self.server_hub.repositories[("models", match[1])].pop(match[2])
+            return self._answer(200, {})
+        body = json.loads(content)
         repository = f"{body.get('organization') or 'lab'}/{body['name']}"
         self.server_hub.repositories.pop(("models", repository), None)
-        self._answer(200, {})
+        return self._answer(200, {})
 
     def parse_request(self) -> bool:
         """Also notes the request, and lets the next fault that matches happen."""
@@ -246,6 +266,18 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(found, str):
             return self._answer(404, {"error": found}, {"X-Error-Code": found})
         commit, files = found
+        if what == "commits":
+            entries = [
+                {
+                    "id": oid,
+                    "authors": [{"user": "lab"}],
+                    "date": "2026-01-01T00:00:00.000Z",
+                    "title": "",
+                    "message": "",
+                }
+                for oid, _ in self.server_hub.commits(kind, repository, revision)
+            ]
+            return self._answer(200, entries)
         if what != "tree":
             siblings = [{"rfilename": name} for name in files]
             is_private = repository in self.server_hub.private
@@ -263,8 +295,12 @@ class _Handler(BaseHTTPRequestHandler):
                 folders.add(folder)
                 entries.append({"type": "directory", "path": prefix + folder, "oid": "0" * 40, "size": 0})
             if not slash or is_recursive:
-                oid = hashlib.sha1(content).hexdigest()
-                entries.append({"type": "file", "path": prefix + name, "oid": oid, "size": len(content)})
+                oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+                entry = {"type": "file", "path": prefix + name, "oid": oid, "size": len(content)}
+                digest = hashlib.sha256(content).hexdigest()
+                if digest in self.server_hub.objects:
+                    entry |= {"oid": "0" * 40, "lfs": {"oid": digest, "size": len(content), "pointerSize": 134}}
+                entries.append(entry)
         self._answer(200, entries)
 
     def _file(self, kind: str, repository: str, revision: str, name: str) -> None:

@@ -30,6 +30,17 @@ def hub():
         yield server
 
 
+# Waiting is not what is tested.
+FAST = """
+import sys, time
+from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.sharing import hub
+hub._WAIT_SECONDS = (0, 0, 0)
+time.sleep = lambda seconds: None
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def run(hub: HubServer, folder: Path, *arguments: str, account: str | None = "writer") -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
@@ -47,7 +58,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 LOAD = """
 import sys
-from dataclasses import replace
 from transformers import AutoModelForPreTraining
 {lines}
 assert "modeling_electra_rtd" not in sys.modules
@@ -107,10 +117,7 @@ def test_a_failure_leaves_the_old_state(fault, message, exists, hub, release, tm
     if exists:
         hub.add("models", "lab/pair", before)
     hub.faults = [replace(fault)]
-    fast = "from modeling_electra_rtd.sharing import hub; hub._WAIT_SECONDS = (0, 0, 0); import sys\n"
-    fast += "from huggingface_hub.utils import _http; _http.time.sleep = lambda seconds: None\n"
-    fast += f"from modeling_electra_rtd.cli import main; sys.exit(main(['push', {str(release)!r}, 'lab/pair']))"
-    done = run(hub, tmp_path, sys.executable, "-c", fast)
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
     assert done.returncode == 2 and message in done.stderr, done.stderr[-3000:]
     assert "Traceback" not in done.stderr and TOKENS["writer"] not in done.stderr
     if exists:
@@ -125,6 +132,100 @@ def test_what_passes_is_tried_again(hub, release, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "too many requests (HTTP 429); nothing was changed; trying again in 1 s" in done.stderr
     assert hub.find("models", "lab/pair")[1].keys() > files_of(release).keys()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_commit_whose_answer_is_lost_is_found(exists, hub, release, tmp_path):
+    if exists:
+        hub.add("models", "lab/pair", {"notes.md": b"mine", "old.safetensors": b"old"})
+    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    commit, there = hub.find("models", "lab/pair")
+    assert there == files_of(release) | (
+        {"notes.md": b"mine"} if exists else {".gitattributes": there[".gitattributes"]}
+    )
+    assert f"the answer was lost, but commit {commit} holds all files" in done.stderr
+    # It was not sent twice.
+    assert sum("/commit/main" in request for request in hub.requests) == 1
+    assert len(hub.commits("models", "lab/pair")) == 2
+
+
+def test_a_lost_commit_below_someone_elses_is_found(hub, release, tmp_path):
+    commit = hub.commit
+
+    def then_another(kind, repository, revision, lines):
+        oid = commit(kind, repository, revision, lines)
+        content = {"path": "config.json", "content": "e30="}
+        commit(kind, repository, revision, [{"key": "file", "value": content}])
+        return oid
+
+    hub.commit = then_another
+    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert hub.commits("models", "lab/pair")[1][0] in done.stdout
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_someone_elses_commit_is_not_taken_for_ours(exists, hub, release, tmp_path):
+    if exists:
+        hub.add("models", "lab/pair", {"config.json": b"{}"})
+    commit = hub.commit
+
+    def another(kind, repository, revision, lines):
+        # All that was sent, but for one file.
+        lines = [line for line in lines if line["value"].get("path") != "generator/config.json"]
+        return commit(kind, repository, revision, lines)
+
+    hub.commit = another
+    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    assert done.returncode == 2 and "someone else has committed there meanwhile" in done.stderr, done.stderr[-3000:]
+    assert "nothing was changed" not in done.stderr
+    # What they did stays, also in a repository that this push has made.
+    assert "config.json" in hub.find("models", "lab/pair")[1]
+    assert sum("/commit/main" in request for request in hub.requests) == 1
+
+
+def test_what_cannot_be_looked_at_is_not_called_unchanged(hub, release, tmp_path):
+    hub.add("models", "lab/pair", {"config.json": b"{}"})
+    commit = hub.commit
+
+    def commit_and_fall_silent(*arguments):
+        hub.faults.append(Fault(".", 0, times=999))
+        return commit(*arguments)
+
+    hub.commit = commit_and_fall_silent
+    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    assert done.returncode == 2 and "could not be checked" in done.stderr, done.stderr[-3000:]
+    assert "nothing was changed" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_lost_pull_request_is_not_opened_twice(hub, release, tmp_path):
+    before = {"config.json": b"{}"}
+    hub.add("models", "lab/pair", before)
+    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair", "--create-pr")
+    assert done.returncode == 2 and "could not be checked" in done.stderr, done.stderr[-3000:]
+    assert sum("/commit/main" in request for request in hub.requests) == 1
+    assert hub.find("models", "lab/pair")[1] == before
+
+
+def test_a_branch_made_for_nothing_is_deleted(hub, release, tmp_path):
+    hub.add("models", "lab/pair", {"config.json": b"{}"})
+    hub.faults = [Fault("POST .*/commit/", 403)]
+    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--revision", "next")
+    assert done.returncode == 2 and "nothing was changed" in done.stderr, done.stderr[-3000:]
+    assert hub.find("models", "lab/pair", "next") == "RevisionNotFound"
+
+
+def test_what_cannot_be_read_back_is_said(hub, release, tmp_path):
+    hub.faults = [Fault("(GET|HEAD) /lab/pair/resolve/.*/config.json", 500, times=999)]
+    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "the commit was made, but could not be read back" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("account", "message"), [(None, "hf auth login"), ("reader", "may not write there")])
@@ -156,4 +257,5 @@ def test_a_repository_that_cannot_be_made_is_not_deleted(hub, release, tmp_path)
     hub.faults = [Fault("GET /api/models/lab/pair", 404, headers={"X-Error-Code": "RepoNotFound"})]
     done = run(hub, tmp_path, "push", str(release), "lab/pair")
     assert done.returncode == 2 and "HTTP 409" in done.stderr, done.stderr[-2000:]
+    assert "nothing was changed" in done.stderr
     assert hub.find("models", "lab/pair")[1] == mine and not any("DELETE" in request for request in hub.requests)
