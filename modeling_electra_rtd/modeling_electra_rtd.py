@@ -69,7 +69,43 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
     token_mask: Tensor | None = None
 
 
-class ElectraRtdGenerator(PreTrainedModel, EncoderInputs):
+class _PushedAsRelease:
+    """Pushes a model as checkpoints that stock classes load, whatever it is in memory."""
+
+    def push_to_hub(self, repo_id: str, *, tokenizer: Any = None, processing_class: Any = None, **arguments: Any):
+        """Upload a release in one commit, and read it back: the discriminator at the root, the generator in
+        `generator/`, and a model card. What must not be public (secrets, paths, pickles) is refused before anything
+        is sent.
+
+        Without the package (this file being remote code) it uploads what `save_pretrained` writes.
+
+        Args:
+            repo_id: `OWNER/NAME`, or a name of the account's own.
+            tokenizer, processing_class: the tokenizer under either name; goes with each network.
+            arguments: `commit_message`, `commit_description`, `private`, `token`, `revision`, `create_pr`,
+                `max_shard_size` and `tags`, as of every model in `transformers`.
+
+        Returns:
+            The client's `CommitInfo`.
+
+        Raises:
+            ValueError: in one line, for what must not be uploaded, and for what the Hub refused or could not do.
+        """
+        tokenizer = processing_class if tokenizer is None else tokenizer
+        try:
+            from modeling_electra_rtd.sharing.model_push import push_model
+        except ModuleNotFoundError:
+            info = super().push_to_hub(repo_id, **arguments)
+            if tokenizer is not None:
+                kept = ("private", "token", "revision", "create_pr")
+                tokenizer.push_to_hub(repo_id, **{name: arguments[name] for name in kept if name in arguments})
+            return info
+        tags = arguments.pop("tags", None) or []
+        tags = [*(self.model_tags or []), *([tags] if isinstance(tags, str) else tags)]
+        return push_model(self, repo_id, tokenizer, tags=list(dict.fromkeys(tags)), **arguments)
+
+
+class ElectraRtdGenerator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
     """A stock masked-LM model that projects onto the vocabulary only where it is asked to.
 
     It holds the stock model's modules under their own names, so its state dict is the stock one; `config` is the
@@ -164,7 +200,7 @@ class ElectraRtdGenerator(PreTrainedModel, EncoderInputs):
         return MaskedLMOutput(logits=hidden)
 
 
-class ElectraRtdDiscriminator(PreTrainedModel, EncoderInputs):
+class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
     """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
 
     For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and

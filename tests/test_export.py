@@ -100,11 +100,11 @@ def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
     saved_pair(tmp_path / "checkpoint")
     save = release_module._save_generator
 
-    def save_another(model, folder):
+    def save_another(generator, folder):
         with torch.no_grad():
-            model.generator.generator_lm_head.bias += 0.1
-            save(model, folder)
-            model.generator.generator_lm_head.bias -= 0.1
+            generator.generator_lm_head.bias += 0.1
+            save(generator, folder)
+            generator.generator_lm_head.bias -= 0.1
 
     monkeypatch.setattr(release_module, "_save_generator", save_another)
     with pytest.raises(RuntimeError, match="differs from the checkpoint: generator"):

@@ -19,11 +19,11 @@ from tiny import FAMILIES, tiny_tokenizer
 from modeling_electra_rtd import ElectraRtdDiscriminator
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.data.blocks import describe_text
-from modeling_electra_rtd.finetuning.run import weights_hash
 from modeling_electra_rtd.sharing import export as export_module
 from modeling_electra_rtd.sharing.card_records import NOT_MEASURED, energy
 from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.model_card import render_model_card, write_model_card
+from modeling_electra_rtd.sharing.release import weights_hash
 
 
 ROOT = Path(__file__).parents[1]

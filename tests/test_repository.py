@@ -39,14 +39,22 @@ FLOW = [
     "data.collator",
     "data.streaming",
     "data.python_prose",
+    "pretraining.plots",
+    "finetuning.tasks",
+    "finetuning.report",
+    "sharing.stock_loading",
+    "sharing.scan",
+    "sharing.hub",
+    "sharing.release",
+    "sharing.card_records",
+    "sharing.model_card",
+    "sharing.model_push",
     "pretraining.training_args",
     "pretraining.optimization",
     "pretraining.health",
     "pretraining.trainer",
-    "pretraining.plots",
     "pretraining.recipes",
     "pretraining.run",
-    "finetuning.tasks",
     "finetuning.task_kind",
     "finetuning.heads",
     "finetuning.layerwise",
@@ -70,24 +78,20 @@ FLOW = [
     "finetuning.extractive_summarization",
     "finetuning.sequence_to_sequence",
     "finetuning.recipes",
-    "finetuning.report",
     "finetuning.submission",
     "finetuning.task_run",
     "finetuning.run",
     "finetuning.task_set",
     "finetuning.word_order",
-    "sharing.stock_loading",
-    "sharing.card_records",
-    "sharing.model_card",
-    "sharing.release",
     "sharing.export",
-    "sharing.scan",
-    "sharing.hub",
     "sharing.pipeline",
     "sharing.inspect",
     "quickstart",
     "cli",
 ]
+
+# A model pushes itself as a release, where the package is at hand; remote code falls back to what transformers does.
+DOWNSTREAM = {("modeling_electra_rtd", "sharing.model_push")}
 
 # These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
 REMOTE_CODE = ["backbones", "configuration_electra_rtd", "corruption", "encoder_inputs", "modeling_electra_rtd"]
@@ -198,6 +202,7 @@ def test_every_module_has_its_place_in_the_flow():
 @pytest.mark.parametrize("module", FLOW)
 def test_imports_point_upstream(module):
     later = set(imported_modules(module)) - set(FLOW[: FLOW.index(module)])
+    later -= {target for source, target in DOWNSTREAM if source == module}
     assert not later, f"{module} imports {sorted(later)}, which do not stand before it in FLOW"
 
 
@@ -208,6 +213,8 @@ def test_model_files_can_travel_as_remote_code(module):
             assert level == 1 and target in REMOTE_CODE, f"{module}: write `from .sibling import {name}`"
         else:
             package = target.split(".")[0]
+            if (module, target.partition(".")[2]) in DOWNSTREAM:
+                continue
             assert package in REMOTE_CODE_REQUIRES | sys.stdlib_module_names, f"{module} imports {package}"
 
 

@@ -1,6 +1,5 @@
 """A fine-tuning run: one task with every seed and its baselines; record, table, pictures, submission."""
 
-import hashlib
 import json
 import statistics
 import time
@@ -10,6 +9,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from ..machine import environment
+from ..sharing.release import weights_hash
 from .reading import TaskData
 from .recipes import KINDS
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
@@ -161,16 +161,6 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
         else:
             old = before.get(name)
         raise ValueError(f"{folder} holds a run with {name} {old!r}, not {value!r}; use another --output-dir")
-
-
-def weights_hash(folder: Path) -> str | None:
-    """A sha256 (hexadecimal) of a folder's weights; `None` for a Hub id, which stands for its own."""
-    digest = hashlib.sha256()
-    paths = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest() if paths else None
 
 
 def _write(run: TaskRun, record: dict[str, Any]) -> None:

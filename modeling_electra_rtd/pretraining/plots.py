@@ -10,6 +10,8 @@ matplotlib.use("Agg")  # files only: a server has no screen
 from matplotlib import pyplot  # noqa: E402
 
 
+CURVES = "curves.png"
+
 # One panel each: title, then (metric, label) of the training log; the held-out twin is named eval_<metric>.
 _PANELS = (
     ("Generator loss (nats)", ("generator_loss",)),

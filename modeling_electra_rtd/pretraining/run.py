@@ -18,7 +18,7 @@ from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
 from ..machine import bf16_is_fast, environment, has_compiler, keep_freed_memory
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from .plots import plot_curves
+from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .trainer import ElectraRtdTrainer
 from .training_args import ElectraRtdTrainingArguments
@@ -27,7 +27,6 @@ from .training_args import ElectraRtdTrainingArguments
 logger = logging.get_logger(__name__)
 
 RECORD = "run.json"
-CURVES = "curves.png"
 RESOLVED_RECIPE = "recipe.yaml"
 
 

@@ -9,11 +9,10 @@ import torch
 from ..configuration_electra_rtd import holds_pair
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
-from ..finetuning.run import weights_hash
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pretraining.run import RECORD
 from .model_card import write_model_card
-from .release import write_release
+from .release import weights_hash, write_release
 from .stock_loading import probe_ids, stock_outputs
 
 

@@ -105,6 +105,8 @@ def push(
     """
     files = release_files(folder)
     local = stock_outputs(folder)
+    if "tokenizer_config.json" not in {file.path for file in files}:
+        logger.warning(f"{repo_id} gets no tokenizer: its readers will have to find the right one")
     target = _Target(HfApi(token=token), repo_id, revision, create_pr)
     try:
         target.prepare(private)

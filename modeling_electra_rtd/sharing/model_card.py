@@ -10,8 +10,7 @@ import jinja2
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..finetuning.report import markdown_table
-from ..finetuning.run import weights_hash
-from ..pretraining.run import CURVES
+from ..pretraining.plots import CURVES
 from ..recipe_files import shipped_folder
 from .card_records import (
     bare,
@@ -25,6 +24,7 @@ from .card_records import (
     read_record,
     tuning_row,
 )
+from .release import weights_hash
 
 
 CARD = "README.md"
@@ -72,20 +72,25 @@ def release_facts(folder: Path) -> dict[str, Any]:
 
 def write_model_card(
     release_folder: str | Path,
-    run_record: str | Path | None = None,
+    run_record: str | Path | dict[str, Any] | None = None,
     finetuning_records: Iterable[str | Path] = (),
     language: list[str] | None = None,
     license: str | None = None,
     also_weights: str | None = None,
+    curves: str | Path | None = None,
+    tags: Iterable[str] = (),
 ) -> Path:
-    """Write `README.md` of a release, and beside it the curves that lie beside the run's record.
+    """Write `README.md` of a release, and beside it the curves of the run.
 
     Args:
-        run_record: `run.json` of the pre-training; without it everything it would say reads "not measured".
+        run_record: `run.json` of the pre-training, or what it holds; without it everything it would say reads "not
+            measured".
         finetuning_records: `record.json` of fine-tuning that began with this release.
         language: codes such as `en`.
         license: identifier of the Hub, such as `apache-2.0`.
         also_weights: hash of the weights of the joint checkpoint, from which fine-tuning may have begun as well.
+        curves: picture of the run's curves; `None` takes the one beside a `run.json`.
+        tags: for the Hub, beside the card's own.
 
     Returns:
         The path of the card.
@@ -95,18 +100,22 @@ def write_model_card(
             task, or a language or licence that is no identifier.
     """
     folder = Path(release_folder)
-    curves = None if run_record is None else Path(run_record).parent / CURVES
+    if isinstance(run_record, str | Path):
+        curves = curves or Path(run_record).parent / CURVES
+        run_record = read_record(run_record)
+    has_curves = curves is not None and Path(curves).is_file()
     card = render_model_card(
         folder.name,
         release_facts(folder),
-        None if run_record is None else read_record(run_record),
+        run_record,
         [read_record(path) for path in finetuning_records],
         language,
         license,
-        CURVES if curves is not None and curves.is_file() else None,
+        CURVES if has_curves else None,
         also_weights,
+        tags,
     )
-    if curves is not None and curves.is_file():
+    if has_curves:
         shutil.copyfile(curves, folder / CURVES)
     (folder / CARD).write_text(card, encoding="utf-8")
     return folder / CARD
@@ -121,6 +130,7 @@ def render_model_card(
     license: str | None = None,
     curves: str | None = None,
     also_weights: str | None = None,
+    tags: Iterable[str] = (),
 ) -> str:
     """The text of a card; see `write_model_card`.
 
@@ -149,7 +159,7 @@ def render_model_card(
         language=language,
         license=license,
         library_name="transformers",
-        tags=["electra", "replaced-token-detection", "pretraining", config["model_type"]],
+        tags=["electra", "replaced-token-detection", "pretraining", config["model_type"], *tags],
         datasets=described["data"]["datasets"] or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         base_model=bases or None,
@@ -165,6 +175,7 @@ def render_model_card(
         is_whole=config["architectures"] == ["ElectraForPreTraining"],
         family=config["model_type"],
         activation=config.get("hidden_act") or config.get("hidden_activation"),
+        is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
         bases=[source if source in bases else f"a checkpoint on disk, {file_name(source)}" for source in sources],
         table=markdown_table(tuned) if tuned else None,
         tuning=[tuning_row(record) for record in tuned],

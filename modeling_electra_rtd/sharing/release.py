@@ -1,42 +1,69 @@
 """A release of a model in memory: checkpoints of stock classes, and nothing that needs, or mentions, this package."""
 
+import hashlib
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from ..configuration_electra_rtd import native_config
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdGenerator
 
 
 _WEIGHTS = "model.safetensors"
 
 
 def write_release(
-    model: ElectraRtdForPreTraining, tokenizer: PreTrainedTokenizerBase | None, folder: str | Path
+    model: ElectraRtdDiscriminator | ElectraRtdGenerator,
+    tokenizer: PreTrainedTokenizerBase | None,
+    folder: str | Path,
 ) -> None:
-    """Write the discriminator to the root of a folder and the generator to `generator/`, each with the tokenizer.
+    """Write a pair's discriminator to the root of a folder and its generator to `generator/`, each with the tokenizer;
+    a network that stands alone goes to the root.
 
     Args:
         tokenizer: `None` leaves it out.
         folder: exists and is empty.
     """
     root = Path(folder)
-    config = native_config(model.config.discriminator_config)
-    config.architectures = model.config.to_dict()["architectures"]
-    config.dtype = model.dtype
-    config.save_pretrained(root)
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
-    save_file({name: value.contiguous() for name, value in state.items()}, root / _WEIGHTS, {"format": "pt"})
-    _save_generator(model, root / "generator")
+    # By what they hold, not by class: a model loaded as remote code has classes of its own.
+    generator = getattr(model, "generator", None)
+    if hasattr(model, "discriminator_predictions"):
+        _save_discriminator(model, root)
+    else:
+        _save_generator(model, root)
+    if generator is not None:
+        _save_generator(generator, root / "generator")
     if tokenizer is not None:
-        for place in (root, root / "generator"):
+        for place in (root, root / "generator") if generator is not None else (root,):
             tokenizer.save_pretrained(place)
 
 
-def _save_generator(model: ElectraRtdForPreTraining, folder: Path) -> None:
-    # Into a stock model of its own: the generator in the pair shares its embedding module with the discriminator.
-    stock = AutoModelForMaskedLM.from_config(native_config(model.config.generator_config))
-    stock.load_state_dict(model.generator.state_dict())
+def weights_hash(folder: Path) -> str | None:
+    """A sha256 (hexadecimal) of a folder's weights; `None` for a Hub id, which stands for its own."""
+    digest = hashlib.sha256()
+    paths = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest() if paths else None
+
+
+def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path) -> None:
+    config = native_config(model.config.discriminator_config)
+    config.architectures = model.config.to_dict()["architectures"]
+    config.dtype = model.dtype
+    config.save_pretrained(folder)
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS, {"format": "pt"})
+
+
+def _save_generator(generator: ElectraRtdGenerator, folder: Path) -> None:
+    # Into a stock model of its own: the generator in a pair shares its embedding module with the discriminator. Its
+    # weights are drawn and overwritten; a training that goes on must draw what it would have drawn without it.
+    with torch.random.fork_rng(devices=[]):
+        stock = AutoModelForMaskedLM.from_config(native_config(generator.config))
+    stock.load_state_dict(generator.state_dict())
     stock.tie_weights()
     stock.save_pretrained(folder)

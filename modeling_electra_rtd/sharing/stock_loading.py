@@ -16,6 +16,7 @@ import json, sys
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 folder, ids, names = sys.argv[1], torch.tensor(json.loads(sys.argv[2])), sys.argv[3].split(",")
+has_tokenizer = bool(sys.argv[4])
 auto = {"root": AutoModel, "generator": AutoModelForMaskedLM, "discriminator": AutoModelForPreTraining}
 report = {}
 for name in names:
@@ -25,7 +26,8 @@ for name in names:
         output = model.eval()(ids)
     value = output.last_hidden_state if name == "root" else output.logits
     report[name] = {"missing": sorted(info["missing_keys"]), "sum": value.double().abs().sum().item()}
-    AutoTokenizer.from_pretrained(folder, **where)
+    if has_tokenizer:
+        AutoTokenizer.from_pretrained(folder, **where)
 assert "modeling_electra_rtd" not in sys.modules
 print(json.dumps(report))
 """
@@ -37,7 +39,7 @@ def probe_ids(vocab_size: int) -> list[list[int]]:
 
 
 def stock_outputs(folder: str | Path) -> dict[str, Any]:
-    """What stock classes make of a probe.
+    """What stock classes make of a probe. A tokenizer, where there is one, must load beside each network.
 
     Returns:
         For `root`, where it lies in the folder for `generator`, and for an `ElectraForPreTraining` for
@@ -52,8 +54,10 @@ def stock_outputs(folder: str | Path) -> dict[str, Any]:
         names.append("generator")
     if config.architectures == ["ElectraForPreTraining"]:
         names.append("discriminator")
+    probe = json.dumps(probe_ids(config.vocab_size))
+    has_tokenizer = "yes" if (Path(folder) / "tokenizer_config.json").is_file() else ""
     done = subprocess.run(
-        [sys.executable, "-c", _STOCK_LOADING, str(folder), json.dumps(probe_ids(config.vocab_size)), ",".join(names)],
+        [sys.executable, "-c", _STOCK_LOADING, str(folder), probe, ",".join(names), has_tokenizer],
         capture_output=True,
         text=True,
         check=False,
