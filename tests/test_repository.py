@@ -52,6 +52,7 @@ FLOW = [
     "pretraining.training_args",
     "pretraining.optimization",
     "pretraining.health",
+    "pretraining.release_pushes",
     "pretraining.trainer",
     "pretraining.recipes",
     "pretraining.run",

@@ -85,6 +85,11 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
     report_to: str | list[str] = field(default="none", metadata={"help": "See TrainingArguments."})
 
     def __post_init__(self):
+        if self.push_to_hub:
+            raise ValueError(
+                "push_to_hub is True, but a fine-tuning run trains several models; choose one and upload it with "
+                "electra-rtd push FOLDER OWNER/NAME"
+            )
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if not 0 < self.layerwise_lr_decay <= 1:

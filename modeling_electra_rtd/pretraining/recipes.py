@@ -134,6 +134,10 @@ def _built(values: dict[str, dict[str, Any]]) -> Recipe:
     for role in ("discriminator", "generator"):
         if getattr(model, role) is not None:
             model_config(getattr(model, role))
+    if values["training"].get("hub_token") is not None:
+        raise ValueError(
+            "training.hub_token is set, and a recipe is written into the run's folder; use hf auth login or HF_TOKEN"
+        )
     try:
         training = ElectraRtdTrainingArguments(**values["training"])
     except (TypeError, ImportError) as error:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..configuration_electra_rtd import ElectraRtdConfig, holds_pair, special_to
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
-from ..machine import bf16_is_fast, environment, has_compiler, keep_freed_memory
+from ..machine import bf16_is_fast, has_compiler, keep_freed_memory
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
@@ -71,32 +70,20 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / RESOLVED_RECIPE).write_text(yaml.safe_dump(recipe.values, sort_keys=False), encoding="utf-8")
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    seconds = time.perf_counter() - started
-    metrics = trainer.evaluate() if held_out is not None else {}
-    trainer.save_model()
-    trainer.save_state()
     data = describe_text(read_manifest(recipe.data.blocks)) if recipe.data.blocks else None
-    record = {
-        "recipe": recipe.values,
-        "steps": trainer.state.global_step,
-        "tokens_seen": trainer.state.num_input_tokens_seen,
-        "resumed_from": None if checkpoint is None else checkpoint.name,
-        "training_seconds": round(seconds, 1),
-        "parameters": {
-            "discriminator": sum(p.numel() for n, p in model.named_parameters() if not n.startswith("generator.")),
-            "generator_not_shared": sum(p.numel() for n, p in model.named_parameters() if n.startswith("generator.")),
-        },
-        "held_out": metrics,
-        "data": data,
-        "from_hub": _from_hub(recipe, data),
-        "processes": arguments.world_size,
-        **environment(),
-    }
+    trainer.run_facts = {"recipe": recipe.values, "data": data, "from_hub": _from_hub(recipe, data)}
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if held_out is not None:
+        trainer.evaluate()
+    # Pushed at the very end, when all of it is on disk.
+    trainer.save_model(_internal_call=True)
+    trainer.save_state()
+    record = trainer.run_record()
     if trainer.is_world_process_zero():
         (output_dir / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
         plot_curves(trainer.state.log_history, output_dir / CURVES, title=output_dir.name)
+    if arguments.push_to_hub:
+        trainer.push_to_hub()
     return record
 
 

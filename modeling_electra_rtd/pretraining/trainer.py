@@ -1,12 +1,13 @@
 """`ElectraRtdTrainer`: `Trainer` where RTD needs more than one averaged loss.
 
 What is added: losses normalised over the whole optimizer step (all micro-batches, all ranks), telemetry averaged over
-every step since the last log, held-out evaluation under a fixed corruption, Muon, and a temperature schedule.
+every step since the last log, held-out evaluation under a fixed corruption, Muon, and a temperature schedule. What a
+run knows of itself is its record.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import Trainer
 from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 
+from ..configuration_electra_rtd import RTD_KEY
 from ..corruption import number_of_uniforms
 from ..data.collator import BlockCollator, IndexedBlocks
+from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer, sampling_temperature
+from .release_pushes import ReleasePushes
 from .training_args import ElectraRtdTrainingArguments, steps_of
 
 
@@ -32,7 +35,7 @@ logger = logging.get_logger(__name__)
 _TELEMETRY_FILE = "telemetry.safetensors"
 
 
-class ElectraRtdTrainer(Trainer):
+class ElectraRtdTrainer(ReleasePushes):
     """Pre-trains an `ElectraRtdForPreTraining` on blocks.
 
     Args:
@@ -42,6 +45,9 @@ class ElectraRtdTrainer(Trainer):
             their columns. Batches hold `input_ids` and `document_ids`; corruption happens in the model.
         data_collator: `None` for a `BlockCollator`. One with a `corruption_seed` fixes every block's corruption.
         processing_class: the tokenizer, saved with every checkpoint.
+
+    Attributes:
+        run_facts: what only the caller knows of the run, by the keys of `run_record`, which it goes into.
     """
 
     # compute_loss divides by the counts of the whole optimizer step.
@@ -68,6 +74,13 @@ class ElectraRtdTrainer(Trainer):
         self._evaluation_telemetry = RtdTelemetry(self.args.device)
         self._health = HealthMonitor(model.config.vocab_size)
         self._last_log_time: float | None = None
+        self.run_facts: dict[str, Any] = {}
+        self._train_began: float | None = None
+        self._training_seconds: float | None = None
+        self._resumed_from: str | None = None
+        # Of the newest evaluation: its step and what it measured.
+        self._held_out: tuple[int, dict[str, float]] | None = None
+        self._tokens_since_log = 0
 
     @property
     def _pair(self) -> ElectraRtdForPreTraining:
@@ -122,7 +135,46 @@ class ElectraRtdTrainer(Trainer):
             pending = Path(resume_from_checkpoint) / _TELEMETRY_FILE
             if pending.is_file():
                 self._train_telemetry.load(load_file(pending)["sums"])
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        self._resumed_from = Path(resume_from_checkpoint).name if resume_from_checkpoint else None
+        self._train_began, self._training_seconds = time.perf_counter(), None
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        self._training_seconds = time.perf_counter() - self._train_began
+        if self.args.load_best_model_at_end:
+            # What was measured last was measured on other weights.
+            self._held_out = None
+        return output
+
+    def run_record(self) -> dict[str, Any]:
+        """What is known of the run so far, as `run.json` and the model card hold it.
+
+        Returns:
+            Among others `steps`, `tokens_seen` over all ranks, `training_seconds` since the last start, and
+            `held_out`, the metrics of the newest evaluation if it was one of the present weights.
+        """
+        parameters = {name: parameter.numel() for name, parameter in self._pair.named_parameters()}
+        generators = sum(count for name, count in parameters.items() if name.startswith("generator."))
+        seconds = self._training_seconds
+        if seconds is None and self._train_began is not None:
+            seconds = time.perf_counter() - self._train_began
+        training = self.args.to_dict()
+        if isinstance(self.eval_dataset, Sized) and len(self.eval_dataset) <= (self.args.evaluation_blocks or 0):
+            training["evaluation_blocks"] = len(self.eval_dataset)
+        is_present = self._held_out is not None and self._held_out[0] == self.state.global_step
+        return {
+            "recipe": {"training": training, "model": self._pair.config.to_dict()[RTD_KEY]},
+            "steps": self.state.global_step,
+            "tokens_seen": self.state.num_input_tokens_seen + self._tokens_since_log,
+            "resumed_from": self._resumed_from,
+            "training_seconds": None if seconds is None else round(seconds, 1),
+            "parameters": {
+                "discriminator": sum(parameters.values()) - generators,
+                "generator_not_shared": generators,
+            },
+            "held_out": self._held_out[1] if is_present else {"epoch": self.state.epoch},
+            "processes": self.args.world_size,
+            **environment(),
+            **self.run_facts,
+        }
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -168,6 +220,7 @@ class ElectraRtdTrainer(Trainer):
             now, tokens = time.perf_counter(), counted_tokens(packed)
             self._train_telemetry.reset()
             self.state.num_input_tokens_seen += tokens
+            self._tokens_since_log = 0
             config = self._pair.config
             logs["loss"] = (
                 config.generator_loss_weight * metrics["generator_loss"]
@@ -195,6 +248,7 @@ class ElectraRtdTrainer(Trainer):
             metrics = super().evaluate(*args, **kwargs)
         if self._last_log_time is not None:
             self._last_log_time += time.perf_counter() - started
+        self._held_out = self.state.global_step, metrics
         return metrics
 
     def evaluation_loop(self, *args: Any, **kwargs: Any):
@@ -212,6 +266,7 @@ class ElectraRtdTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         packed = self._reduced(self._train_telemetry)
+        self._tokens_since_log = counted_tokens(packed)
         started = time.perf_counter()
         super()._save_checkpoint(model, trial)
         if self.args.should_save:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import TrainingArguments
-from transformers.trainer_utils import SchedulerType
+from transformers.trainer_utils import HubStrategy, SchedulerType
 
 
 @dataclass
@@ -75,6 +75,13 @@ class ElectraRtdTrainingArguments(TrainingArguments):
             raise ValueError(f"evaluation_blocks is {self.evaluation_blocks}; it must be at least 1, or null for all")
         if not 0 <= self.muon_momentum < 1:
             raise ValueError(f"muon_momentum is {self.muon_momentum}; it must be in [0, 1)")
+        strategies = [HubStrategy.END.value, HubStrategy.EVERY_SAVE.value]
+        strategy = HubStrategy(self.hub_strategy).value
+        if self.push_to_hub and strategy not in strategies:
+            raise ValueError(
+                f"hub_strategy is {strategy!r}, which uploads the state to resume from, and that holds pickles; "
+                f"allowed are {' and '.join(strategies)}"
+            )
         if self.data_seed is None:
             # The order of the blocks must not hang on a rank's own random state.
             self.data_seed = self.seed

@@ -32,7 +32,7 @@ _TRIES = 4
 _WAIT_SECONDS = (1, 4, 15)
 _LONGEST_WAIT_SECONDS = 120
 # An upload that fails is a RuntimeError of the client, caused by the error of the connection.
-_FAILURES = (httpx2.HTTPError, RuntimeError)
+FAILURES = (httpx2.HTTPError, RuntimeError)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 # States of a repository after a failure.
@@ -111,8 +111,8 @@ def push(
     try:
         target.prepare(private)
         info = target.commit(Path(folder), files, message, description)
-    except _FAILURES as error:
-        raise ValueError(f"{_explained(error, target.repo_id)}; {target.undo()}") from error
+    except FAILURES as error:
+        raise ValueError(f"{explained(error, target.repo_id)}; {target.undo()}") from error
     except KeyboardInterrupt:
         target.undo()
         raise
@@ -185,7 +185,7 @@ class _Target:
                         create_pr=self.create_pr,
                         parent_commit=self.parent,
                     )
-                except _FAILURES as error:
+                except FAILURES as error:
                     arrived = self._look(error, folder, files, stale)
                     if arrived is not None:
                         logger.warning(f"{self.repo_id}: the answer was lost, but commit {arrived} holds all files")
@@ -197,7 +197,7 @@ class _Target:
                     if number == _TRIES - 1 or not may_help:
                         raise
                     seconds = _wait_seconds(error, number)
-                    logger.warning(f"{_explained(error, self.repo_id)}; {self.state}; trying again in {seconds:.0f} s")
+                    logger.warning(f"{explained(error, self.repo_id)}; {self.state}; trying again in {seconds:.0f} s")
             time.sleep(seconds)
         raise AssertionError("the last try returns or raises")
 
@@ -214,7 +214,7 @@ class _Target:
                 self.api.delete_repo(self.repo_id)
             else:
                 self.api.delete_branch(self.repo_id, branch=self.revision)
-        except _FAILURES:
+        except FAILURES:
             return f"the {self._made} was made and could not be deleted again; apart from that, {self.state}"
         return _UNCHANGED
 
@@ -222,7 +222,7 @@ class _Target:
         self.state = f"whether the {what} was made could not be checked"
         try:
             make()
-        except _FAILURES as error:
+        except FAILURES as error:
             if _response(error) is not None:
                 self.state = _UNCHANGED
             raise
@@ -249,7 +249,7 @@ class _Target:
             found = commits[place - 1] if place else None
             if found is not None and self._holds(found, folder, files, stale):
                 return found
-        except (*_FAILURES, KeyError, ValueError):
+        except (*FAILURES, KeyError, ValueError):
             self.state = _UNKNOWN
         else:
             self.state = _FOREIGN
@@ -285,7 +285,7 @@ def _verify(
         # Into an empty cache: what this machine already holds proves nothing.
         try:
             there = Path(snapshot_download(target.repo_id, revision=commit, cache_dir=cache, token=target.api.token))
-        except (*_FAILURES, OSError) as error:
+        except (*FAILURES, OSError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{where}: the commit was made, but could not be read back ({reason})") from error
         for file in files:
@@ -319,7 +319,8 @@ def _wait_seconds(error: Exception, number: int) -> float:
     return min(_LONGEST_WAIT_SECONDS, float(stated) if stated.isdigit() else _WAIT_SECONDS[number])
 
 
-def _explained(error: Exception, repo_id: str) -> str:
+def explained(error: Exception, repo_id: str) -> str:
+    """One of `FAILURES` in a line for the user."""
     response = _response(error)
     if response is None:
         return f"{repo_id}: the connection failed ({' '.join(str(error).split())})"

@@ -48,10 +48,16 @@ class HubServer:
         history: files of every commit that is no longer a head.
         log: commits by kind, id and branch that came before its head, newest first.
         requests: `METHOD path` of all requests so far.
+        address: while it is served.
         faults: ordered faults, each used up by the requests it hits.
     """
 
     def __init__(self):
+        self.address: str | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
         self.repositories: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
         self.history: dict[str, dict[str, bytes]] = {}
         self.log: dict[tuple[str, str, str], list[str]] = {}
@@ -115,8 +121,9 @@ class HubServer:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
+        self.address = f"http://127.0.0.1:{server.server_port}"
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield self.address
         finally:
             server.shutdown()
             server.server_close()

@@ -1,12 +1,10 @@
 """Pushing through the real client over HTTP: what arrives, what is refused, and what a failure leaves behind."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from client_for_tests import HubClient, run_stranger
 from hub_server import TOKENS, Fault, HubServer, commit_of
 from tiny import tiny_pair, tiny_tokenizer
 
@@ -23,33 +21,24 @@ def release(tmp_path_factory) -> Path:
     return folder / "out"
 
 
-@pytest.fixture
-def hub():
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
     server = HubServer()
-    with server.serve() as server.address:
-        yield server
+    with server.serve() as address:
+        client = HubClient(address, tmp_path_factory.mktemp("client"))
+        yield server, client
+        client.close()
 
 
-# Waiting is not what is tested.
-FAST = """
-import sys, time
-from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing import hub
-hub._WAIT_SECONDS = (0, 0, 0)
-time.sleep = lambda seconds: None
-sys.exit(main(sys.argv[1:]))
-"""
+@pytest.fixture
+def hub(served) -> HubServer:
+    served[0].clear()
+    return served[0]
 
 
-def run(hub: HubServer, folder: Path, *arguments: str, account: str | None = "writer") -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    if account is not None:
-        environment["HF_TOKEN"] = TOKENS[account]
-    command = list(arguments)
-    if arguments[0] != sys.executable:
-        command = [sys.executable, "-m", "modeling_electra_rtd.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+@pytest.fixture
+def client(served) -> HubClient:
+    return served[1]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -57,17 +46,15 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 LOAD = """
-import sys
 from transformers import AutoModelForPreTraining
 {lines}
-assert "modeling_electra_rtd" not in sys.modules
 model = AutoModelForPreTraining.from_pretrained("lab/pair")
 print(type(model).__name__, type(generator).__name__, len(tokenizer))
 """
 
 
-def test_what_arrives_is_what_was_sent_and_loads_for_strangers(hub, release, tmp_path):
-    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--private")
+def test_what_arrives_is_what_was_sent_and_loads_for_strangers(hub, client, release, tmp_path):
+    done = client.run("push", str(release), "lab/pair", "--private", loads=True)
     assert done.returncode == 0, done.stderr[-3000:]
     _, there = hub.find("models", "lab/pair")
     assert {name: content for name, content in there.items() if name != ".gitattributes"} == files_of(release)
@@ -76,27 +63,27 @@ def test_what_arrives_is_what_was_sent_and_loads_for_strangers(hub, release, tmp
     assert sum("/commit/main" in request for request in hub.requests) == 1
     lines = done.stdout.partition("\n\n")[2]
     assert len(lines.strip().splitlines()) == 4
-    done = run(hub, tmp_path, sys.executable, "-c", LOAD.format(lines=lines))
+    done = run_stranger(hub.address, tmp_path, LOAD.format(lines=lines))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == ["ElectraForPreTraining", "ElectraForMaskedLM", "150"]
     assert TOKENS["writer"] not in done.stdout + done.stderr
 
 
-def test_a_dry_run_touches_nothing(hub, release, tmp_path):
-    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--dry-run")
+def test_a_dry_run_touches_nothing(hub, client, release):
+    done = client.run("push", str(release), "lab/pair", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert not hub.requests and "generator/model.safetensors" in done.stdout and "# A pair" in done.stdout
 
 
-def test_an_existing_repository_keeps_what_is_not_ours_and_loses_stale_weights(hub, release, tmp_path):
+def test_an_existing_repository_keeps_what_is_not_ours_and_loses_stale_weights(hub, client, release):
     mine = {"notes.md": b"mine", "model-00001-of-00002.safetensors": b"old", "config.json": b"{}"}
     hub.add("models", "lab/pair", mine)
-    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--revision", "next")
+    done = client.run("push", str(release), "lab/pair", "--revision", "next")
     assert done.returncode == 0, done.stderr[-3000:]
     assert hub.find("models", "lab/pair")[1] == mine
     there = hub.find("models", "lab/pair", "next")[1]
     assert there == files_of(release) | {"notes.md": b"mine"}
-    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--create-pr")
+    done = client.run("push", str(release), "lab/pair", "--create-pr")
     assert done.returncode == 0 and "/discussions/1" in done.stdout, done.stderr[-3000:]
     assert hub.find("models", "lab/pair")[1] == mine
 
@@ -112,12 +99,12 @@ def test_an_existing_repository_keeps_what_is_not_ours_and_loses_stale_weights(h
     ids=["500", "conflict", "403", "dropped"],
 )
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_failure_leaves_the_old_state(fault, message, exists, hub, release, tmp_path):
+def test_a_failure_leaves_the_old_state(fault, message, exists, hub, client, release):
     before = {"config.json": b"{}"}
     if exists:
         hub.add("models", "lab/pair", before)
     hub.faults = [replace(fault)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 2 and message in done.stderr, done.stderr[-3000:]
     assert "Traceback" not in done.stderr and TOKENS["writer"] not in done.stderr
     if exists:
@@ -126,20 +113,20 @@ def test_a_failure_leaves_the_old_state(fault, message, exists, hub, release, tm
         assert hub.find("models", "lab/pair") == "RepoNotFound"
 
 
-def test_what_passes_is_tried_again(hub, release, tmp_path):
+def test_what_passes_is_tried_again(hub, client, release):
     hub.faults = [Fault("POST .*/commit/", 429, headers={"Retry-After": "1"}), Fault("POST .*/commit/", 503)]
-    done = run(hub, tmp_path, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "too many requests (HTTP 429); nothing was changed; trying again in 1 s" in done.stderr
     assert hub.find("models", "lab/pair")[1].keys() > files_of(release).keys()
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_commit_whose_answer_is_lost_is_found(exists, hub, release, tmp_path):
+def test_a_commit_whose_answer_is_lost_is_found(exists, hub, client, release):
     if exists:
         hub.add("models", "lab/pair", {"notes.md": b"mine", "old.safetensors": b"old"})
     hub.faults = [Fault("POST .*/commit/", 0, after=True)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 0, done.stderr[-3000:]
     commit, there = hub.find("models", "lab/pair")
     assert there == files_of(release) | (
@@ -151,7 +138,7 @@ def test_a_commit_whose_answer_is_lost_is_found(exists, hub, release, tmp_path):
     assert len(hub.commits("models", "lab/pair")) == 2
 
 
-def test_a_lost_commit_below_someone_elses_is_found(hub, release, tmp_path):
+def test_a_lost_commit_below_someone_elses_is_found(hub, client, release, monkeypatch):
     commit = hub.commit
 
     def then_another(kind, repository, revision, lines):
@@ -160,15 +147,15 @@ def test_a_lost_commit_below_someone_elses_is_found(hub, release, tmp_path):
         commit(kind, repository, revision, [{"key": "file", "value": content}])
         return oid
 
-    hub.commit = then_another
+    monkeypatch.setattr(hub, "commit", then_another)
     hub.faults = [Fault("POST .*/commit/", 0, after=True)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 0, done.stderr[-3000:]
     assert hub.commits("models", "lab/pair")[1][0] in done.stdout
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_someone_elses_commit_is_not_taken_for_ours(exists, hub, release, tmp_path):
+def test_someone_elses_commit_is_not_taken_for_ours(exists, hub, client, release, monkeypatch):
     if exists:
         hub.add("models", "lab/pair", {"config.json": b"{}"})
     commit = hub.commit
@@ -178,9 +165,9 @@ def test_someone_elses_commit_is_not_taken_for_ours(exists, hub, release, tmp_pa
         lines = [line for line in lines if line["value"].get("path") != "generator/config.json"]
         return commit(kind, repository, revision, lines)
 
-    hub.commit = another
+    monkeypatch.setattr(hub, "commit", another)
     hub.faults = [Fault("POST .*/commit/", 0, after=True)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 2 and "someone else has committed there meanwhile" in done.stderr, done.stderr[-3000:]
     assert "nothing was changed" not in done.stderr
     # What they did stays, also in a repository that this push has made.
@@ -188,7 +175,7 @@ def test_someone_elses_commit_is_not_taken_for_ours(exists, hub, release, tmp_pa
     assert sum("/commit/main" in request for request in hub.requests) == 1
 
 
-def test_what_cannot_be_looked_at_is_not_called_unchanged(hub, release, tmp_path):
+def test_what_cannot_be_looked_at_is_not_called_unchanged(hub, client, release, monkeypatch):
     hub.add("models", "lab/pair", {"config.json": b"{}"})
     commit = hub.commit
 
@@ -196,46 +183,46 @@ def test_what_cannot_be_looked_at_is_not_called_unchanged(hub, release, tmp_path
         hub.faults.append(Fault(".", 0, times=999))
         return commit(*arguments)
 
-    hub.commit = commit_and_fall_silent
+    monkeypatch.setattr(hub, "commit", commit_and_fall_silent)
     hub.faults = [Fault("POST .*/commit/", 0, after=True)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 2 and "could not be checked" in done.stderr, done.stderr[-3000:]
     assert "nothing was changed" not in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_lost_pull_request_is_not_opened_twice(hub, release, tmp_path):
+def test_a_lost_pull_request_is_not_opened_twice(hub, client, release):
     before = {"config.json": b"{}"}
     hub.add("models", "lab/pair", before)
     hub.faults = [Fault("POST .*/commit/", 0, after=True)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair", "--create-pr")
+    done = client.run("push", str(release), "lab/pair", "--create-pr")
     assert done.returncode == 2 and "could not be checked" in done.stderr, done.stderr[-3000:]
     assert sum("/commit/main" in request for request in hub.requests) == 1
     assert hub.find("models", "lab/pair")[1] == before
 
 
-def test_a_branch_made_for_nothing_is_deleted(hub, release, tmp_path):
+def test_a_branch_made_for_nothing_is_deleted(hub, client, release):
     hub.add("models", "lab/pair", {"config.json": b"{}"})
     hub.faults = [Fault("POST .*/commit/", 403)]
-    done = run(hub, tmp_path, "push", str(release), "lab/pair", "--revision", "next")
+    done = client.run("push", str(release), "lab/pair", "--revision", "next")
     assert done.returncode == 2 and "nothing was changed" in done.stderr, done.stderr[-3000:]
     assert hub.find("models", "lab/pair", "next") == "RevisionNotFound"
 
 
-def test_what_cannot_be_read_back_is_said(hub, release, tmp_path):
+def test_what_cannot_be_read_back_is_said(hub, client, release):
     hub.faults = [Fault("(GET|HEAD) /lab/pair/resolve/.*/config.json", 500, times=999)]
-    done = run(hub, tmp_path, sys.executable, "-c", FAST, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 2, done.stderr[-3000:]
     assert "the commit was made, but could not be read back" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("account", "message"), [(None, "hf auth login"), ("reader", "may not write there")])
-def test_who_may_not_write(account, message, hub, release, tmp_path):
-    done = run(hub, tmp_path, "push", str(release), "lab/pair", account=account)
+def test_who_may_not_write(account, message, hub, client, release):
+    done = client.run("push", str(release), "lab/pair", account=account)
     assert done.returncode == 2 and message in done.stderr, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
 
 
-def test_what_arrives_differently_is_said(hub, release, tmp_path):
+def test_what_arrives_differently_is_said(hub, client, release, monkeypatch):
     commit = hub.commit
 
     def changed(*arguments):
@@ -245,17 +232,17 @@ def test_what_arrives_differently_is_said(hub, release, tmp_path):
         hub.history[oid] = files
         return oid
 
-    hub.commit = changed
-    done = run(hub, tmp_path, "push", str(release), "lab/pair")
+    monkeypatch.setattr(hub, "commit", changed)
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode != 0 and "config.json is not what was sent" in done.stderr
 
 
-def test_a_repository_that_cannot_be_made_is_not_deleted(hub, release, tmp_path):
+def test_a_repository_that_cannot_be_made_is_not_deleted(hub, client, release):
     # It exists, but is not to be seen when asked for first, as when someone else is making it.
     mine = {"config.json": b"{}"}
     hub.add("models", "lab/pair", mine)
     hub.faults = [Fault("GET /api/models/lab/pair", 404, headers={"X-Error-Code": "RepoNotFound"})]
-    done = run(hub, tmp_path, "push", str(release), "lab/pair")
+    done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 2 and "HTTP 409" in done.stderr, done.stderr[-2000:]
     assert "nothing was changed" in done.stderr
     assert hub.find("models", "lab/pair")[1] == mine and not any("DELETE" in request for request in hub.requests)
