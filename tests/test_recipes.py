@@ -154,3 +154,11 @@ def test_unknown_options_sections_and_recipes_are_refused(tmp_path):
 def test_a_stream_needs_a_tokenizer():
     with pytest.raises(ValueError, match="needs a tokenizer"):
         DataRecipe(corpus=["x"])
+
+
+def test_a_token_in_a_recipe_is_refused_before_it_is_written(tmp_path):
+    values = {"model": {"discriminator": "small.json"}, "training": {"output_dir": str(tmp_path / "run")}}
+    values["training"] |= {"push_to_hub": True, "hub_token": "hf_" + "t" * 34}
+    with pytest.raises(ValueError, match="hub_token is set.*HF_TOKEN") as refused:
+        build_recipe(values)
+    assert "ttt" not in str(refused.value) and not (tmp_path / "run").exists()

@@ -29,6 +29,8 @@ ALLOWED = (
     "recipe.yaml",
     ".gitattributes",
 )
+# What `electra-rtd finetune` leaves beside a model: it stays, so that the folder can be uploaded as it is.
+STAYS = ("record.json", "predictions_*.jsonl")
 # Vocabularies hold any word there is: paths and names in them say nothing about a machine.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
 _BINARY = ("*.safetensors", "*.png", "*.model")
@@ -62,7 +64,7 @@ def uploadable_files(folder: str | Path) -> list[Path]:
     """The files of a folder, after looking into each: kind, symbolic links, secrets, paths, user names, weights.
 
     Returns:
-        Paths relative to the folder, sorted.
+        Paths relative to the folder, sorted; without what `STAYS` names.
 
     Raises:
         ValueError: naming every file that must not be uploaded, and where in it what was found.
@@ -76,7 +78,7 @@ def uploadable_files(folder: str | Path) -> list[Path]:
         if path.is_symlink():
             inside = path.resolve().is_relative_to(root.resolve())
             problems.append(f"{name} is a symbolic link" + ("" if inside else " out of the folder"))
-        elif path.is_file():
+        elif path.is_file() and not any(fnmatch.fnmatch(name, pattern) for pattern in STAYS):
             files.append(Path(name))
             problems += [f"{name}{found}" for found in _problems_of(path, name)]
     if not files and not problems:

@@ -117,4 +117,6 @@ def run_stranger(address: str, folder: Path, code: str, account: str = "writer")
 
 def _environment(address: str, folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    return kept | {"HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    ours = {"HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    # With it, the client itself sends weights to no server but one that speaks Xet.
+    return kept | ours | {"HF_HUB_DISABLE_XET": "1"}

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from client_for_tests import HubClient, run_stranger
-from hub_server import TOKENS, Fault, HubServer, commit_of
+from client_for_tests import run_stranger
+from hub_server import TOKENS, Fault, commit_of
 from tiny import tiny_pair, tiny_tokenizer
 
 from modeling_electra_rtd.sharing.export import export
@@ -19,26 +19,6 @@ def release(tmp_path_factory) -> Path:
     export(str(folder / "joint"), str(folder / "out"))
     (folder / "out" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A pair\n")
     return folder / "out"
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    server = HubServer()
-    with server.serve() as address:
-        client = HubClient(address, tmp_path_factory.mktemp("client"))
-        yield server, client
-        client.close()
-
-
-@pytest.fixture
-def hub(served) -> HubServer:
-    served[0].clear()
-    return served[0]
-
-
-@pytest.fixture
-def client(served) -> HubClient:
-    return served[1]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
