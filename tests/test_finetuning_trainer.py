@@ -127,6 +127,7 @@ def test_predictions_come_in_the_order_of_the_features(tmp_path):
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"num_train_epochs": -1}, "num_train_epochs is -1"),
         ({"from_scratch_seeds": -1}, "from_scratch_seeds is -1"),
+        ({"push_to_hub": True}, "push_to_hub is True.*electra-rtd push FOLDER OWNER/NAME"),
         ({"early_stopping_patience": 2, "eval_strategy": "no"}, "early_stopping_patience needs evaluations"),
     ],
 )

@@ -21,7 +21,7 @@ class Uploads:
     """Stands for the upload: keeps what it was handed, and does what the test asks for."""
 
     def __init__(self):
-        self.folders: list[dict[str, bytes]] = []
+        self.folders: list[set[str]] = []
         self.options: list[dict] = []
         self.cards: list[str] = []
         self.states: list[dict[str, torch.Tensor]] = []

@@ -223,7 +223,7 @@ class _Target:
         try:
             make()
         except FAILURES as error:
-            if _response(error) is not None:
+            if _is_refused(error):
                 self.state = _UNCHANGED
             raise
         # Only now: what someone else made meanwhile, or what this account cannot see, is not ours to delete.
@@ -234,11 +234,9 @@ class _Target:
 
     def _look(self, error: Exception, folder: Path, files: list[UploadedFile], stale: list[str]) -> str | None:
         """The commit that holds what was sent where it arrived all the same; else `None`, and `state` is known."""
-        response = _response(error)
         if self.create_pr:
-            # A pull request is no commit on the branch. One that the Hub refused, or was never asked for, is none.
-            is_refused = response is not None and response.status_code < 500
-            self.state = _UNCHANGED if is_refused or not _was_asked(error) else _UNKNOWN
+            # It would be no commit on this branch.
+            self.state = _UNCHANGED if _is_refused(error) or not _was_asked(error) else _UNKNOWN
             return None
         try:
             if self._head() == self.parent:
@@ -306,6 +304,12 @@ def _was_asked(error: Exception) -> bool:
         return isinstance(error, httpx2.HTTPError) and "/commit/" in str(error.request.url)
     except RuntimeError:  # httpx2: an error without a request
         return True
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the Hub says that it has not done what it was asked for; a server that fails may have done it."""
+    response = _response(error)
+    return response is not None and response.status_code < 500
 
 
 def _may_pass(error: Exception) -> bool:

@@ -180,6 +180,14 @@ def test_a_lost_pull_request_is_not_opened_twice(hub, client, release):
     assert hub.find("models", "lab/pair")[1] == before
 
 
+@pytest.mark.parametrize("fault", [Fault("repos/create", 0, after=True), Fault("repos/create", 504)])
+def test_a_repository_whose_making_is_unsure_is_said(fault, hub, client, release):
+    hub.faults = [replace(fault)]
+    done = client.run("push", str(release), "lab/pair")
+    assert done.returncode == 2 and "whether the repository was made could not be checked" in done.stderr
+    assert "nothing was changed" not in done.stderr and not any("DELETE" in request for request in hub.requests)
+
+
 def test_a_branch_made_for_nothing_is_deleted(hub, client, release):
     hub.add("models", "lab/pair", {"config.json": b"{}"})
     hub.faults = [Fault("POST .*/commit/", 403)]
