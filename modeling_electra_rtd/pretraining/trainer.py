@@ -20,6 +20,7 @@ from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 
 from ..corruption import number_of_uniforms
+from ..cpu_dropout import use_cpu_dropout
 from ..data.collator import BlockCollator, IndexedBlocks
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
@@ -54,6 +55,8 @@ class ElectraRtdTrainer(Trainer):
         data_collator: Any = None,
         **kwargs: Any,
     ):
+        if args.device.type == "cpu":
+            use_cpu_dropout(model)
         self._pad_token_id = model.config.pad_token_id or 0
         super().__init__(
             model=model,
