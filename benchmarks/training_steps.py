@@ -64,6 +64,7 @@ class Setting:
         dropout: probability of every dropout of the networks.
         bf16: whether matrix products run under bf16 autocast.
         device: `cpu` or `cuda`.
+        compiled: whether the step of this package is compiled, as its recipes have it.
     """
 
     shape: str = "small"
@@ -72,6 +73,7 @@ class Setting:
     dropout: float = 0.0
     bf16: bool = False
     device: str = "cpu"
+    compiled: bool = True
 
     def configs(self) -> tuple[ElectraConfig, ElectraConfig]:
         """Stock configs of the discriminator and its generator."""
@@ -194,7 +196,7 @@ def our_pair(setting: Setting) -> ElectraRtdForPreTraining:
     return model
 
 
-def ours(setting: Setting, compiled: bool = True) -> Step:
+def ours(setting: Setting) -> Step:
     """The step of this package, as its recipes run it."""
     if setting.device == "cpu":
         keep_freed_memory()
@@ -203,7 +205,7 @@ def ours(setting: Setting, compiled: bool = True) -> Step:
         output_dir=os.devnull, learning_rate=LEARNING_RATE, use_cpu=setting.device == "cpu"
     )
     optimizer = create_optimizer(model, arguments)
-    forward = torch.compile(model) if compiled and (setting.device != "cpu" or has_compiler()) else model
+    forward = torch.compile(model) if setting.compiled and (setting.device != "cpu" or has_compiler()) else model
 
     def step(input_ids: Tensor) -> tuple[Tensor, Tensor]:
         # As the collator gives it: the number of each position's document.
