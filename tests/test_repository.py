@@ -20,6 +20,7 @@ PACKAGE = "modeling_electra_rtd"
 # Data flows one way: a module imports only modules that stand before it here.
 FLOW = [
     "machine",
+    "cpu_dropout",
     "backbones",
     "recipe_files",
     "configuration_electra_rtd",

@@ -17,6 +17,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.trainer import TRAINING_ARGS_NAME
 
+from ..cpu_dropout import use_cpu_dropout
 from ..data.tokenization import load_tokenizer
 from ..machine import keep_freed_memory
 from .heads import load_config
@@ -193,6 +194,8 @@ class TaskRun:
 
         if arguments.attn_implementation is not None:
             model.set_attn_implementation(arguments.attn_implementation)
+        if arguments.device.type == "cpu":
+            use_cpu_dropout(model)
         patience = arguments.early_stopping_patience
         return FinetuningTrainer(
             model=model,

@@ -68,7 +68,7 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
     bf16: bool | None = field(default=None, metadata={"help": "None switches bf16 on where it is native."})
     attn_implementation: str | None = field(
         default=None,
-        metadata={"help": "None: eager on a CPU, where the fused kernel is slower; else the model's own."},
+        metadata={"help": "None: the model's own. On a CPU sdpa and eager are computed as matrix products."},
     )
 
     eval_strategy: str = field(default="epoch", metadata={"help": "See TrainingArguments."})
@@ -115,5 +115,3 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
         if self.bf16 is None:
             self.bf16 = bf16_is_fast()
         super().__post_init__()
-        if self.attn_implementation is None and self.device.type == "cpu":
-            self.attn_implementation = "eager"

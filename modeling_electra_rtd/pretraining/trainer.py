@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from ..configuration_electra_rtd import RTD_KEY
 from ..corruption import number_of_uniforms
+from ..cpu_dropout import use_cpu_dropout
 from ..data.collator import BlockCollator, IndexedBlocks
 from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
@@ -60,6 +61,8 @@ class ElectraRtdTrainer(ReleasePushes):
         data_collator: Any = None,
         **kwargs: Any,
     ):
+        if args.device.type == "cpu":
+            use_cpu_dropout(model)
         self._pad_token_id = model.config.pad_token_id or 0
         super().__init__(
             model=model,

@@ -1,0 +1,90 @@
+"""Tokens per second of pre-training here, against what one could pick instead; optimizer included.
+
+    pip install --no-deps electra-pytorch==0.1.2
+    python benchmarks/pretraining_throughput.py --shape small --dropout 0.0 --json throughput.json
+
+Contenders run in alternation, each in a process of its own: electra-pytorch around stock models, the loop everybody
+writes by hand, the same compiled, each in fp32 and under bf16 autocast, and the step of this package as its recipes
+run it. Losses are means over the same batches after equally many steps; contenders differ only by what they draw.
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+from pathlib import Path
+
+import torch
+from training_steps import SHAPES, Setting, Worker, bf16_here
+
+from modeling_electra_rtd.machine import environment
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
+    parser.add_argument("--length", type=int, default=128, help="positions of a row")
+    parser.add_argument("--dropout", type=float, default=0.0, help="probability, of all contenders")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
+    parser.add_argument("--uncompiled", action="store_true", help="compile no step but that of the compiled contender")
+    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
+    arguments = parser.parse_args()
+    names = [name for name in ("electra-pytorch", "by hand", "by hand, compiled") if name not in arguments.without]
+    if "electra-pytorch" in names and importlib.util.find_spec("electra_pytorch") is None:
+        print("electra-pytorch is not installed: pip install --no-deps electra-pytorch==0.1.2\n")
+        names.remove("electra-pytorch")
+
+    def setting(bf16: bool) -> Setting:
+        return Setting(arguments.shape, arguments.batch, arguments.length, arguments.dropout, bf16, arguments.device)
+
+    workers = [Worker(name, setting(bf16)) for name in names for bf16 in (False, True)]
+    workers.append(Worker("electra-rtd", setting(bf16_here(arguments.device))))
+    # One at a time: the first steps fill memory pools and compile, and would disturb the others.
+    losses = [worker.run(2) for worker in workers]
+    turns = [[worker.run(arguments.steps) for worker in workers] for _ in range(arguments.rounds)]
+    for worker in workers:
+        worker.stop()
+    tokens = arguments.batch * arguments.length
+    rows = []
+    for number, worker in enumerate(workers):
+        seconds = [value for turn in turns for value in turn[number]["seconds"]]
+        rows.append(
+            {
+                "contender": worker.contender,
+                "bf16": worker.setting.bf16,
+                "median_seconds": statistics.median(seconds),
+                "tokens_per_second": tokens / statistics.median(seconds),
+                # Turn by turn, so that a machine that slows down slows both sides of a ratio.
+                "lead": statistics.median(
+                    statistics.median(turn[number]["seconds"]) / statistics.median(turn[-1]["seconds"])
+                    for turn in turns
+                ),
+                "first_losses": [losses[number]["generator_loss"], losses[number]["discriminator_loss"]],
+                "last_losses": [turns[-1][number]["generator_loss"], turns[-1][number]["discriminator_loss"]],
+                "peak_bytes": turns[-1][number]["peak_bytes"],
+                "seconds": seconds,
+            }
+        )
+    print(f"ELECTRA {arguments.shape}, {arguments.batch} x {arguments.length}, dropout {arguments.dropout}\n")
+    print("| contender | precision | s/step | tokens/s | electra-rtd is faster by | losses: first | last | peak MB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        first, last = (" / ".join(f"{loss:.3f}" for loss in row[name]) for name in ("first_losses", "last_losses"))
+        print(
+            f"| {row['contender']} | {'bf16' if row['bf16'] else 'fp32'} | {row['median_seconds']:.3f} "
+            f"| {row['tokens_per_second']:,.0f} | {row['lead']:.2f} | {first} | {last} "
+            f"| {row['peak_bytes'] / 1e6:,.0f} |"
+        )
+    if arguments.json:
+        record = {"setting": vars(arguments), "rows": rows, **environment()}
+        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        print(f"\nrecord in {arguments.json}")
+
+
+if __name__ == "__main__":
+    main()

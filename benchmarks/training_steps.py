@@ -1,0 +1,300 @@
+"""One optimizer step of pre-training, as different people write it, on the same stock ELECTRA shapes.
+
+Each contender is a function that builds its networks and returns `step(input_ids) -> (generator loss, discriminator
+loss)`, optimizer included. `worker` runs one of them in a process of its own, at the command of a benchmark.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
+from modeling_electra_rtd.backbones import generator_config_for
+from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
+from modeling_electra_rtd.machine import bf16_is_fast, has_compiler, keep_freed_memory
+from modeling_electra_rtd.pretraining.optimization import create_optimizer
+
+
+VOCAB_SIZE = 30522
+MASK, SPECIAL = 103, (0, 101, 102, 103)
+LEARNING_RATE = 5e-4
+DISCRIMINATOR_LOSS_WEIGHT = 50.0
+Step = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+# Fields of ElectraConfig, and the generator's width and depth as fractions.
+SHAPES: dict[str, tuple[dict[str, int], float, float]] = {
+    "tiny": ({"num_hidden_layers": 4, "embedding_size": 256, "intermediate_size": 512}, 1.0, 0.25),
+    "small": ({}, 0.25, 1.0),
+    "base": (
+        {"embedding_size": 768, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        1 / 3,
+        1.0,
+    ),
+    "large": (
+        {
+            "embedding_size": 1024,
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+        },
+        0.25,
+        1.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all contenders of a comparison have in common.
+
+    Attributes:
+        shape: a key of `SHAPES`.
+        batch, length: rows, and positions of a row.
+        dropout: probability of every dropout of the networks.
+        bf16: whether matrix products run under bf16 autocast.
+        device: `cpu` or `cuda`.
+        compiled: whether the step of this package is compiled, as its recipes have it.
+    """
+
+    shape: str = "small"
+    batch: int = 32
+    length: int = 128
+    dropout: float = 0.0
+    bf16: bool = False
+    device: str = "cpu"
+    compiled: bool = True
+
+    def configs(self) -> tuple[ElectraConfig, ElectraConfig]:
+        """Stock configs of the discriminator and its generator."""
+        values, width, depth = SHAPES[self.shape]
+        discriminator = ElectraConfig(
+            **values,
+            max_position_embeddings=max(512, self.length),
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+        )
+        return discriminator, generator_config_for(discriminator, width, depth)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
+
+    def batches(self, count: int) -> list[Tensor]:
+        """`(batch, length)` ids of rows as a tokenizer makes them, the same in every process."""
+        generator = torch.Generator().manual_seed(0)
+        # Words of a text are far from equally frequent; the square of a uniform number is a mild form of it.
+        ids = (
+            torch.rand(count, self.batch, self.length, generator=generator) ** 2 * (VOCAB_SIZE - 1000)
+        ).long() + 1000
+        ids[..., 0], ids[..., -1] = 101, 102
+        return [rows.to(self.device) for rows in ids]
+
+
+def _stock_pair(setting: Setting) -> tuple[ElectraForMaskedLM, ElectraForPreTraining]:
+    discriminator_config, generator_config = setting.configs()
+    generator, discriminator = ElectraForMaskedLM(generator_config), ElectraForPreTraining(discriminator_config)
+    generator.electra.embeddings = discriminator.electra.embeddings
+    generator.tie_weights()
+    return generator.to(setting.device), discriminator.to(setting.device)
+
+
+def _finished(loss: Tensor, networks: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    loss.backward()
+    nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def electra_pytorch(setting: Setting) -> Step:
+    """electra-pytorch 0.1.2 around stock models, as its documentation shows."""
+    from electra_pytorch import Electra
+
+    class LogitsAdapter(nn.Module):
+        def __init__(self, model: nn.Module):
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            return self.model(input_ids).logits
+
+    generator, discriminator = _stock_pair(setting)
+    electra = Electra(
+        LogitsAdapter(generator),
+        LogitsAdapter(discriminator),
+        num_tokens=VOCAB_SIZE,
+        mask_token_id=MASK,
+        pad_token_id=0,
+        mask_prob=0.15,
+        mask_ignore_token_ids=[101, 102],
+    ).train()
+    optimizer = torch.optim.AdamW(electra.parameters(), LEARNING_RATE, eps=1e-6, weight_decay=0.01)
+
+    def step(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        with setting.autocast():
+            results = electra(input_ids)
+        _finished(results.loss, electra, optimizer)
+        return results.mlm_loss.detach(), results.disc_loss.detach()
+
+    return step
+
+
+def by_hand(setting: Setting, compiled: bool = False) -> Step:
+    """The loop everybody writes: full-vocabulary logits, boolean indexing, Gumbel noise."""
+    generator, discriminator = _stock_pair(setting)
+    networks = nn.ModuleList([generator, discriminator]).train()
+    optimizer = torch.optim.AdamW(networks.parameters(), LEARNING_RATE, eps=1e-6, weight_decay=0.01)
+    special = torch.tensor(SPECIAL, device=setting.device)
+
+    def losses(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = (torch.rand(input_ids.shape, device=input_ids.device) < 0.15) & ~torch.isin(input_ids, special)
+        hidden = chosen & (torch.rand(input_ids.shape, device=input_ids.device) < 0.85)
+        logits = generator(torch.where(hidden, MASK, input_ids)).logits
+        generator_loss = nn.functional.cross_entropy(logits[chosen].float(), input_ids[chosen])
+        with torch.no_grad():
+            scores = logits[chosen].float()
+            sampled = (scores - torch.log(-torch.log(torch.rand_like(scores)))).argmax(dim=-1)
+            corrupted = input_ids.clone()
+            corrupted[chosen] = sampled
+        labels = (corrupted != input_ids).float()
+        judged = discriminator(corrupted).logits
+        return generator_loss, nn.functional.binary_cross_entropy_with_logits(judged.float(), labels)
+
+    if compiled:
+        losses = torch.compile(losses)
+
+    def step(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        with setting.autocast():
+            generator_loss, discriminator_loss = losses(input_ids)
+        _finished(generator_loss + DISCRIMINATOR_LOSS_WEIGHT * discriminator_loss, networks, optimizer)
+        return generator_loss.detach(), discriminator_loss.detach()
+
+    return step
+
+
+def by_hand_compiled(setting: Setting) -> Step:
+    """`by_hand` under `torch.compile`."""
+    return by_hand(setting, compiled=True)
+
+
+def our_pair(setting: Setting) -> ElectraRtdForPreTraining:
+    """The pair as a recipe builds it and the trainer prepares it."""
+    discriminator_config, generator_config = setting.configs()
+    config = ElectraRtdConfig(discriminator_config=discriminator_config, generator_config=generator_config)
+    model = ElectraRtdForPreTraining(config).to(setting.device).train()
+    if setting.device == "cpu":
+        use_cpu_dropout(model)
+    return model
+
+
+def ours(setting: Setting) -> Step:
+    """The step of this package, as its recipes run it."""
+    if setting.device == "cpu":
+        keep_freed_memory()
+    model = our_pair(setting)
+    arguments = ElectraRtdTrainingArguments(
+        output_dir=os.devnull, learning_rate=LEARNING_RATE, use_cpu=setting.device == "cpu"
+    )
+    optimizer = create_optimizer(model, arguments)
+    forward = torch.compile(model) if setting.compiled and (setting.device != "cpu" or has_compiler()) else model
+
+    def step(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        # As the collator gives it: the number of each position's document.
+        with setting.autocast():
+            output = forward(input_ids, document_ids=torch.ones_like(input_ids))
+        _finished(output.loss, model, optimizer)
+        return output.generator_loss, output.discriminator_loss
+
+    return step
+
+
+CONTENDERS: dict[str, Callable[[Setting], Step]] = {
+    "electra-pytorch": electra_pytorch,
+    "by hand": by_hand,
+    "by hand, compiled": by_hand_compiled,
+    "electra-rtd": ours,
+}
+
+
+class Worker:
+    """A contender in a process of its own, which waits while others run.
+
+    Its memory is its own, and so are settings that belong to a whole process.
+    """
+
+    def __init__(self, contender: str, setting: Setting):
+        self.contender, self.setting = contender, setting
+        command = [sys.executable, __file__, json.dumps({"contender": contender, **asdict(setting)})]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, steps: int) -> dict[str, Any]:
+        """Run steps; their `seconds` each, mean losses, and the `peak_bytes` of memory since the start.
+
+        Raises:
+            RuntimeError: if the process ended.
+        """
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self.contender} ended with exit code {self._process.wait()}")
+        return json.loads(answer)
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _peak_bytes(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("this system does not say how much memory a process has taken")
+
+
+def _work() -> None:
+    values = json.loads(sys.argv[1])
+    contender, setting = values.pop("contender"), Setting(**values)
+    # What compilers and libraries print must not get between the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    torch.manual_seed(0)
+    before = _peak_bytes("cpu")
+    step = CONTENDERS[contender](setting)
+    batches = setting.batches(8)
+    for line in sys.stdin:
+        seconds, losses = [], torch.zeros(2, device=setting.device)
+        for number in range(int(line)):
+            started = time.perf_counter()
+            losses += torch.stack(step(batches[number % len(batches)])).float()
+            if setting.device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        generator_loss, discriminator_loss = (losses / int(line)).tolist()
+        peak = _peak_bytes(setting.device) - (before if setting.device == "cpu" else 0)
+        answer = {
+            "seconds": seconds,
+            "generator_loss": generator_loss,
+            "discriminator_loss": discriminator_loss,
+            "peak_bytes": peak,
+        }
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def bf16_here(device: str) -> bool:
+    """Whether the recipes switch bf16 on here."""
+    return device == "cuda" or bf16_is_fast()
+
+
+if __name__ == "__main__":
+    _work()

@@ -1,0 +1,84 @@
+"""Benchmarks run, and what they compare is what they say: the same losses, and every matrix product."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from modeling_electra_rtd.machine import environment
+
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from roofline import ProductRecorder  # noqa: E402
+from training_steps import CONTENDERS, SHAPES, Setting  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch):
+    monkeypatch.setitem(
+        SHAPES, "little", ({"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}, 0.5, 1.0)
+    )
+
+
+@pytest.mark.parametrize(
+    "script", sorted(path.name for path in BENCHMARKS.glob("*.py") if "main()" in path.read_text())
+)
+def test_help(script):
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / script, "--help"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0 and "usage" in done.stdout, done.stderr
+
+
+def test_contenders_have_the_same_losses():
+    setting = Setting("little", batch=16, length=32, dropout=0.1, compiled=False)
+    losses = {}
+    for name in ("by hand", "electra-rtd"):
+        torch.manual_seed(0)
+        step = CONTENDERS[name](setting)
+        taken = [torch.stack(step(batch)) for batch in setting.batches(8) * 5]
+        losses[name] = torch.stack(taken[:8]).mean(dim=0), torch.stack(taken[-8:]).mean(dim=0)
+    for one, other in zip(*losses.values(), strict=True):
+        # They draw other tokens.
+        torch.testing.assert_close(one, other, atol=0.06, rtol=0.03)
+    first, last = losses["electra-rtd"]
+    assert (last < first).all()
+
+
+def test_the_floor_has_every_matrix_product():
+    setting = Setting("little", batch=2, length=16, compiled=False)
+    batch = setting.batches(1)[0]
+    torch.manual_seed(0)
+    step = CONTENDERS["electra-rtd"](setting)
+    recorder = ProductRecorder()
+    with recorder:
+        step(batch)
+    with FlopCounterMode(display=False) as counter:
+        step(batch)
+    assert recorder.flops == counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        for product in recorder.products:
+            product()
+    assert recorder.flops == counter.get_total_flops()
+
+
+def test_throughput_prints_a_table_and_writes_a_record(tmp_path):
+    record = tmp_path / "record.json"
+    command = [sys.executable, BENCHMARKS / "pretraining_throughput.py", "--shape", "tiny", "--batch", "8", "--length"]
+    command += ["32", "--rounds", "1", "--steps", "1", "--json", record, "--without", "electra-pytorch"]
+    command += ["by hand, compiled", "--uncompiled"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| by hand | fp32 |" in done.stdout and "| electra-rtd |" in done.stdout
+    written = json.loads(record.read_text())
+    assert written["versions"] == environment()["versions"]
+    assert [row["contender"] for row in written["rows"]] == ["by hand", "by hand", "electra-rtd"]
+    for row in written["rows"]:
+        assert row["tokens_per_second"] > 0 and row["peak_bytes"] > 1e7
+        assert row["first_losses"][0] == pytest.approx(10.4, abs=0.5)
