@@ -26,6 +26,7 @@ FLOW = [
     "corruption",
     "encoder_inputs",
     "modeling_electra_rtd",
+    "pipeline_electra_rtd",
     "data.new_folder",
     "data.workers",
     "data.shares",
@@ -79,17 +80,25 @@ FLOW = [
     "sharing.stock_loading",
     "sharing.card_records",
     "sharing.model_card",
+    "sharing.remote_code",
     "sharing.export",
     "sharing.scan",
     "sharing.hub",
-    "sharing.pipeline",
+    "sharing.pipeline_task",
     "sharing.inspect",
     "quickstart",
     "cli",
 ]
 
 # These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
-REMOTE_CODE = ["backbones", "configuration_electra_rtd", "corruption", "encoder_inputs", "modeling_electra_rtd"]
+REMOTE_CODE = [
+    "backbones",
+    "configuration_electra_rtd",
+    "corruption",
+    "encoder_inputs",
+    "modeling_electra_rtd",
+    "pipeline_electra_rtd",
+]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 
 

@@ -1,4 +1,4 @@
-"""The clean release of a joint checkpoint: nothing in it needs, or mentions, this package."""
+"""The release of a pair: two stock checkpoints that need no code, and the code that makes a pair of them again."""
 
 import os
 from pathlib import Path
@@ -8,17 +8,19 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM
 
-from ..configuration_electra_rtd import holds_pair, native_config
+from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, RTD_KEY, holds_pair, native_config
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
 from ..finetuning.run import weights_hash
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pretraining.run import RECORD
 from .model_card import write_model_card
+from .remote_code import add_remote_code
 from .stock_loading import probe_ids, stock_outputs
 
 
 _WEIGHTS = "model.safetensors"
+_GENERATOR = "generator"
 
 
 def export(
@@ -28,6 +30,7 @@ def export(
     results: list[str] | None = None,
     language: list[str] | None = None,
     license: str | None = None,
+    remote_code: bool = True,
 ) -> dict[str, Any]:
     """Write a release and verify it in a fresh process with stock classes only.
 
@@ -39,17 +42,19 @@ def export(
         run_record: `run.json` of the pre-training; `None` takes the checkpoint's own where there is one.
         results: records of fine-tuning that began with this checkpoint or a release of it.
         language, license: see `write_model_card`.
+        remote_code: add the objective to the root's config and the files that `trust_remote_code=True` runs, which
+            give back the pair; without it the release does not mention this package.
 
     Returns:
         For `root`, `generator` and, for ELECTRA, `discriminator`: the missing keys (none) and the sum of absolute
         outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a folder that is no joint checkpoint, an output folder that is taken, or records that do not
+        ValueError: for a folder that holds no pair, an output folder that is taken, or records that do not
             belong to it.
     """
     if os.path.isdir(checkpoint) and not holds_pair(checkpoint):
-        raise ValueError(f"{checkpoint} is not a joint checkpoint: its config has no electra_rtd key")
+        raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with its generator")
     if not os.path.isdir(checkpoint) and os.path.exists(checkpoint):
         raise ValueError(f"{checkpoint} is not a folder")
     tokenizer = load_tokenizer(checkpoint)
@@ -59,11 +64,14 @@ def export(
         config = native_config(model.config.discriminator_config)
         config.architectures = model.config.to_dict()["architectures"]
         config.dtype = model.dtype
+        if remote_code:
+            setattr(config, RTD_KEY, {GENERATOR_SUBFOLDER: _GENERATOR, **model.config.objective()})
+            add_remote_code(root, config)
         config.save_pretrained(root)
         state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
         save_file({name: value.contiguous() for name, value in state.items()}, root / _WEIGHTS, {"format": "pt"})
-        _save_generator(model, root / "generator")
-        for place in (root, root / "generator"):
+        _save_generator(model, root / _GENERATOR)
+        for place in (root, root / _GENERATOR):
             tokenizer.save_pretrained(place)
         report = _verify(model, root)
         own_record = Path(checkpoint, RECORD)
