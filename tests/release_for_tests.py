@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from tiny import randomize, tiny_pair, tiny_tokenizer
+import pytest
+import torch
+from tiny import randomize, tiny_pair, tiny_text, tiny_tokenizer, uniforms_for
 
-from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd import ElectraRtdForPreTraining, ReplacedTokenDetectionPipeline
 from modeling_electra_rtd.sharing.export import export
 
 
@@ -44,7 +46,6 @@ import torch, transformers
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer, pipeline
 folder, sources, hub = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-ids = torch.tensor([])
 report, outputs = {}, {}
 
 def batch_of(pair=None):
@@ -115,3 +116,41 @@ assert "modeling_electra_rtd" not in sys.modules
 save_file(outputs, f"{folder}/outputs.safetensors")
 print(json.dumps(report))
 """
+
+
+def stepped(model: ElectraRtdForPreTraining):
+    """What a pair says of the tiny text under the corruption of FLAG_PROCESS."""
+    ids = tiny_text()["input_ids"]
+    with torch.no_grad():
+        return model(**tiny_text(), corruption_uniforms=uniforms_for(ids, 0.3))
+
+
+def check_what_a_stranger_saw(report: dict, outputs: dict, family: str, pair: ElectraRtdForPreTraining) -> None:
+    """Compare what FLAG_PROCESS printed and saved with the pair that the release was made from."""
+    batch = tiny_text()
+    stock = {"AutoModel": {"electra": "ElectraModel", "modernbert": "ModernBertModel"}[family]}
+    stock["AutoModelForSequenceClassification"] = stock["AutoModel"].replace("Model", "ForSequenceClassification")
+    if family == "electra":
+        stock["AutoModelForPreTraining"] = "ElectraForPreTraining"
+    assert report["stock"] == stock and not report["code was run"] and not report["missing"]
+    with torch.no_grad():
+        expected = pair.encoder(**batch).last_hidden_state
+        torch.testing.assert_close(outputs[f"{family} AutoModel"], expected, atol=1e-6, rtol=1e-6)
+        if family == "electra":
+            expected = pair.discriminate(**batch)
+            torch.testing.assert_close(outputs["electra AutoModelForPreTraining"], expected, atol=1e-6, rtol=1e-6)
+    name = {"electra": "ElectraRtdForPreTraining", "modernbert": "ModernBertRtdForPreTraining"}[family]
+    assert report["class"] == name
+    assert report["report"] == {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+    assert report["is tied"] == (pair.config.embedding_sharing == "tied")
+    torch.testing.assert_close(outputs[f"{family} loss"], stepped(pair).loss, atol=1e-6, rtol=1e-6)
+    assert report["moved"] == {"generator": True, "discriminator": True}
+    assert report["reloaded"] == {"class": name, "equal": True}
+    expected = ReplacedTokenDetectionPipeline(model=pair, tokenizer=tiny_tokenizer(), device="cpu")(TEXT)
+    assert [token["token"] for token in report["detected"]] == [token["token"] for token in expected]
+    for found, token in zip(report["detected"], expected, strict=True):
+        assert found["probability"] == pytest.approx(token["probability"], abs=1e-6)
+    tokens = tiny_tokenizer()("the [MASK] sat", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        best = pair.generator(tokens).logits[0, 2].softmax(-1).max()
+    assert report["filled"]["score"] == pytest.approx(best.item(), abs=1e-6)

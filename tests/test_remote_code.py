@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from release_for_tests import FLAG_PROCESS, REFUSE, TEXT, released
+from release_for_tests import FLAG_PROCESS, REFUSE, check_what_a_stranger_saw, released, stepped
 from safetensors.torch import load_file
-from tiny import FAMILIES, tiny_text, uniforms_for
+from tiny import FAMILIES, tiny_text
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, ElectraForPreTraining
 
 from modeling_electra_rtd import (
@@ -21,7 +21,6 @@ from modeling_electra_rtd import (
     ElectraRtdDiscriminator,
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
-    ReplacedTokenDetectionPipeline,
 )
 from modeling_electra_rtd.configuration_electra_rtd import holds_pair
 from modeling_electra_rtd.finetuning.heads import load_with_new_head
@@ -46,12 +45,6 @@ def folder(releases, family):
 @pytest.fixture
 def pair(releases, family):
     return releases[1][family]
-
-
-def stepped(model, **arguments):
-    ids = tiny_text()["input_ids"]
-    with torch.no_grad():
-        return model(**tiny_text(), corruption_uniforms=uniforms_for(ids, 0.3), **arguments)
 
 
 def test_the_files_are_this_packages_and_import_nothing_else(releases):
@@ -92,42 +85,6 @@ def test_the_release_runs_without_the_package(releases, tmp_path):
         # Saved again here, it names no code that is not beside it.
         ours.save_pretrained(tmp_path / "again")
         assert "auto_map" not in (tmp_path / "again" / "config.json").read_text(encoding="utf-8")
-
-
-def check_what_a_stranger_saw(report, outputs, family, pair):
-    batch = tiny_text()
-    stock = {"AutoModel": {"electra": "ElectraModel", "modernbert": "ModernBertModel"}[family]}
-    stock["AutoModelForSequenceClassification"] = stock["AutoModel"].replace("Model", "ForSequenceClassification")
-    if family == "electra":
-        stock["AutoModelForPreTraining"] = "ElectraForPreTraining"
-    assert report["stock"] == stock and not report["code was run"] and not report["missing"]
-    with torch.no_grad():
-        expected = pair.encoder(**batch).last_hidden_state
-        torch.testing.assert_close(outputs[f"{family} AutoModel"], expected, atol=1e-6, rtol=1e-6)
-        if family == "electra":
-            expected = pair.discriminate(**batch)
-            torch.testing.assert_close(outputs["electra AutoModelForPreTraining"], expected, atol=1e-6, rtol=1e-6)
-    name = {"electra": "ElectraRtdForPreTraining", "modernbert": "ModernBertRtdForPreTraining"}[family]
-    assert report["class"] == name
-    assert report["report"] == {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
-    assert report["is tied"] == (pair.config.embedding_sharing == "tied")
-    torch.testing.assert_close(outputs[f"{family} loss"], stepped(pair).loss, atol=1e-6, rtol=1e-6)
-    assert report["moved"] == {"generator": True, "discriminator": True}
-    assert report["reloaded"] == {"class": name, "equal": True}
-    expected = ReplacedTokenDetectionPipeline(model=pair, tokenizer=report_tokenizer(), device="cpu")(TEXT)
-    assert [token["token"] for token in report["detected"]] == [token["token"] for token in expected]
-    for found, token in zip(report["detected"], expected, strict=True):
-        assert found["probability"] == pytest.approx(token["probability"], abs=1e-6)
-    tokens = report_tokenizer()("the [MASK] sat", return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        best = pair.generator(tokens).logits[0, 2].softmax(-1).max()
-    assert report["filled"]["score"] == pytest.approx(best.item(), abs=1e-6)
-
-
-def report_tokenizer():
-    from tiny import tiny_tokenizer
-
-    return tiny_tokenizer()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

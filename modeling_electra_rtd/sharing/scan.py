@@ -141,9 +141,8 @@ def _problems_of_code_names(path: Path) -> list[str]:
     except json.JSONDecodeError:
         return [" is not JSON"]
     own = {"auto_map": [*AUTO_MAPS.values()], "custom_pipelines": [CUSTOM_PIPELINES]}
-    return [
-        f": {key} names code that is not electra-rtd's" for key in own if values.get(key, own[key][0]) not in own[key]
-    ]
+    named = own.keys() & values.keys()
+    return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] not in own[key]]
 
 
 def found_in_text(text: str, is_vocabulary: bool = False) -> list[str]:
