@@ -163,6 +163,7 @@ def render_model_card(
         name=name,
         metadata=metadata.to_yaml(),
         is_whole=config["architectures"] == ["ElectraForPreTraining"],
+        has_code="auto_map" in config,
         family=config["model_type"],
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         bases=[source if source in bases else f"a checkpoint on disk, {file_name(source)}" for source in sources],
