@@ -13,7 +13,7 @@ _PUBLIC_NAMES = {
     "ElectraRtdGenerator": "modeling_electra_rtd",
     "ElectraRtdTrainer": "pretraining.trainer",
     "ElectraRtdTrainingArguments": "pretraining.training_args",
-    "ReplacedTokenDetectionPipeline": "sharing.pipeline",
+    "ReplacedTokenDetectionPipeline": "sharing.pipeline_task",
 }
 
 __all__ = ["__version__", *_PUBLIC_NAMES]

@@ -14,6 +14,10 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 
+# What names a checkpoint and its state beside its id, wherever `transformers` reads one.
+HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+
+
 @dataclass(frozen=True)
 class Backbone:
     """One family of encoders.

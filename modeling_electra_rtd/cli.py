@@ -118,13 +118,19 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--max-blocks", type=int, default=None, help="use this many, evenly spread; by default all")
     sub.add_argument("--json", metavar="FILE", help="write the metrics here as well")
 
-    sub = verb("export", _export, "write and verify a clean release that stock transformers loads")
+    sub = verb("export", _export, "write and verify a release that stock transformers loads")
     sub.add_argument("checkpoint", help="joint checkpoint")
     sub.add_argument("--output-dir", required=True, help="a new folder for the release")
     sub.add_argument("--run-record", metavar="RUN.json", help="of the pre-training; by default the checkpoint's own")
     sub.add_argument("--results", nargs="+", metavar="RECORD.json", help="records of finetune from this checkpoint")
     sub.add_argument("--language", nargs="+", help="of the text, for the model card: en")
     sub.add_argument("--license", help="of the model, for the model card: apache-2.0")
+    sub.add_argument(
+        "--remote-code",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="add the code that trust_remote_code=True runs, which makes a pair of the two networks again",
+    )
 
     sub = verb("push", _push, "upload a release to the Hub in one commit, then read it back and compare")
     sub.add_argument("folder", help="what electra-rtd export or finetune left")
@@ -294,6 +300,7 @@ def _export(arguments: argparse.Namespace) -> None:
         results=arguments.results,
         language=arguments.language,
         license=arguments.license,
+        remote_code=arguments.remote_code,
     )
     print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
     print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/, card in README.md)")

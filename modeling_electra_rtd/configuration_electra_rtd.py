@@ -1,22 +1,36 @@
 """`ElectraRtdConfig`: a discriminator, a generator and the objective between them, validated when built.
 
 On disk it is the discriminator's own config with one more key, `electra_rtd`, so stock `transformers` reads the
-folder as the discriminator it holds, and this class reads it back as the pair.
+folder as the discriminator it holds, and this class reads it back as the pair. In a joint checkpoint, whose one file
+holds the weights of both, the key has the generator's config; in a release it names the generator's folder.
 """
 
 import copy
 import json
-from pathlib import Path
+import os
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.utils import CONFIG_NAME, cached_file
 
-from .backbones import backbone_of, check_sizes, config_from, generator_config_for, nearest
+from .backbones import (
+    BACKBONES,
+    HUB_ARGUMENTS,
+    backbone_of,
+    check_sizes,
+    config_from,
+    generator_config_for,
+    nearest,
+)
 
 
 # The one key this package adds to a native config.json.
 RTD_KEY = "electra_rtd"
+# Under it in a release: the folder of the generator.
+GENERATOR_SUBFOLDER = "generator_subfolder"
+# With it, what `transformers` adds to the config of a checkpoint that brings its code along.
+_ADDED_KEYS = (RTD_KEY, "auto_map", "custom_pipelines")
 
 # What transformers itself passes through a config's keyword arguments.
 _LIBRARY_KEYS = {
@@ -47,7 +61,8 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     Args:
         discriminator_config: stock config of the encoder that is being pre-trained, or its `dict` with `model_type`.
-        generator_config: stock config of the masked-LM generator; `None` derives the family's default.
+        generator_config: stock config of the masked-LM generator; `None` derives the family's default. A model that
+            is a discriminator alone has `None` here, and its config is written as a stock one.
         mask_probability: share of a row's non-special tokens that are chosen for corruption (ELECTRA paper, table 6:
             0.15; large: 0.25).
         mask_token_probability: probability that a chosen token is shown to the generator as `[MASK]` rather than as
@@ -126,6 +141,8 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     def validate_pair(self) -> None:
         discriminator, generator = self.discriminator_config, self.generator_config
+        if generator is None:
+            return
         for role, config in (("discriminator", discriminator), ("generator", generator)):
             try:
                 check_sizes(config)
@@ -178,43 +195,69 @@ class ElectraRtdConfig(PreTrainedConfig):
         return cls(**pair, **(special_tokens_of(tokenizer) if tokenizer is not None else {}), **objective)
 
     @classmethod
-    def from_native(cls, config: PreTrainedConfig) -> "ElectraRtdConfig":
-        """The pair a stock config carries under `electra_rtd` (as stock classes load it), or a default pair."""
+    def from_native(
+        cls, config: PreTrainedConfig, generator_config: PreTrainedConfig | None = None
+    ) -> "ElectraRtdConfig":
+        """The pair a stock config carries under `electra_rtd` (as stock classes load it), or a default pair.
+
+        Args:
+            generator_config: of the generator, where the config says only in which folder it lies.
+        """
         if isinstance(config, cls) or hasattr(config, "generator_config"):
             return config
         objective = copy.deepcopy(getattr(config, RTD_KEY, None) or {})
+        if objective.pop(GENERATOR_SUBFOLDER, None) is not None:
+            objective["generator_config"] = generator_config
         return cls(discriminator_config=native_config(config), **objective)
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> tuple[dict, dict]:
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if not values:
             return values, kwargs
         objective = values.pop(RTD_KEY, {})
+        if GENERATOR_SUBFOLDER in objective:
+            folder = objective.pop(GENERATOR_SUBFOLDER)
+            objective["generator_config"] = generator_config_in(pretrained_model_name_or_path, folder, **hub)
         return {"discriminator_config": values, **objective}, kwargs
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
         if "discriminator_config" not in config_dict and "model_type" in config_dict:
             config_dict = dict(config_dict)
-            objective = config_dict.pop(RTD_KEY, {})
+            objective = dict(config_dict.pop(RTD_KEY, {}))
+            objective.pop(GENERATOR_SUBFOLDER, None)
             config_dict = {"discriminator_config": config_dict, **objective}
         return super().from_dict(config_dict, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        return self._with_objective(self.discriminator_config.to_dict(), self.generator_config.to_dict())
+        return self._on_disk("to_dict")
 
     def to_diff_dict(self) -> dict[str, Any]:
-        return self._with_objective(self.discriminator_config.to_diff_dict(), self.generator_config.to_diff_dict())
+        return self._on_disk("to_diff_dict")
 
-    def _with_objective(self, discriminator: dict[str, Any], generator: dict[str, Any]) -> dict[str, Any]:
-        generator.pop("transformers_version", None)
-        discriminator["architectures"] = [backbone_of(self.discriminator_config).discriminator_architecture]
-        objective = {name: getattr(self, name) for name in _OBJECTIVE_FIELDS}
-        discriminator[RTD_KEY] = {"generator_config": generator, **objective}
-        if self.dtype is not None:
-            discriminator["dtype"] = generator["dtype"] = str(self.dtype).removeprefix("torch.")
-        return discriminator
+    def _on_disk(self, to_dict: str) -> dict[str, Any]:
+        values = getattr(self.discriminator_config, to_dict)()
+        values["architectures"] = [backbone_of(self.discriminator_config).discriminator_architecture]
+        dtype = {} if self.dtype is None else {"dtype": str(self.dtype).removeprefix("torch.")}
+        if self.generator_config is not None:
+            generator = getattr(self.generator_config, to_dict)()
+            generator.pop("transformers_version", None)
+            values[RTD_KEY] = {"generator_config": generator | dtype, **self.objective()}
+            if "auto_map" in self.__dict__:
+                values["auto_map"] = self.auto_map
+        return values | dtype
+
+    def objective(self) -> dict[str, Any]:
+        """The fields that are neither network's."""
+        return {name: getattr(self, name) for name in _OBJECTIVE_FIELDS}
+
+    def of_discriminator_alone(self) -> "ElectraRtdConfig":
+        """The same without a generator; it shares the discriminator's config."""
+        config = copy.copy(self)
+        config.generator_config = None
+        return config
 
     def to_json_string(self, use_diff: bool = True) -> str:
         return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
@@ -237,27 +280,65 @@ def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
 
 
 def native_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of a stock config without what this package added to it."""
+    """A copy of a stock config without what this package, and code that travels with a checkpoint, added to it."""
     config = copy.deepcopy(config)
-    if hasattr(config, RTD_KEY):
-        delattr(config, RTD_KEY)
+    for name in _ADDED_KEYS:
+        config.__dict__.pop(name, None)
     return config
 
 
-def holds_pair(folder: str | Path) -> bool:
-    """Whether a local folder is a joint checkpoint (its config has our key)."""
-    path = Path(folder) / "config.json"
-    return path.is_file() and RTD_KEY in json.loads(path.read_text(encoding="utf-8"))
+def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | None:
+    """What the config of a pair says under our key; `None` for any other config.
+
+    Stock classes keep keys that they do not know, so a model that was fine-tuned from a pair by other code has the key
+    as well; its architecture is another.
+    """
+    values = config if isinstance(config, dict) else config.to_dict()
+    backbone = BACKBONES.get(values.get("model_type"))
+    if backbone is None or values.get("architectures") != [backbone.discriminator_architecture]:
+        return None
+    return values.get(RTD_KEY)
+
+
+def generator_config_in(
+    source: str | os.PathLike, folder: str, subfolder: str = "", **hub_arguments: Any
+) -> PreTrainedConfig | None:
+    """The config of the generator of a release; `None` where the folder is missing.
+
+    Args:
+        folder: what the release says under `generator_subfolder`.
+        subfolder: of the release itself.
+    """
+    place = joined(subfolder, folder)
+    found = cached_file(
+        source, CONFIG_NAME, subfolder=place, _raise_exceptions_for_missing_entries=False, **hub_arguments
+    )
+    return None if found is None else native_config(config_from(source, subfolder=place, **hub_arguments))
+
+
+def joined(subfolder: str | None, folder: str) -> str:
+    """A folder below another, in the notation of the Hub."""
+    return f"{subfolder}/{folder}" if subfolder else folder
+
+
+def holds_pair(source: str | os.PathLike, **hub_arguments: Any) -> bool:
+    """Whether a folder or Hub id holds a pair: a joint checkpoint, or a release with its generator."""
+    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, CONFIG_NAME)):
+        return False
+    objective = objective_of(PreTrainedConfig.get_config_dict(source, **hub_arguments)[0])
+    if objective is None or GENERATOR_SUBFOLDER not in objective:
+        return objective is not None
+    return generator_config_in(source, objective[GENERATOR_SUBFOLDER], **hub_arguments) is not None
 
 
 def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrainedConfig:
     if isinstance(config, PreTrainedConfig):
         backbone_of(config)
-        return config
+        return native_config(config) if any(hasattr(config, key) for key in _ADDED_KEYS) else config
     if not isinstance(config, dict) or config.get("model_type") not in CONFIG_MAPPING:
         found = config.get("model_type") if isinstance(config, dict) else config
         raise ValueError(f"{name} is {found!r}; it must be a stock config, or its dict with a known model_type")
-    values = dict(config)
+    values = {key: value for key, value in config.items() if key not in _ADDED_KEYS}
     config = CONFIG_MAPPING[values.pop("model_type")](**values)
     backbone_of(config)
     return config

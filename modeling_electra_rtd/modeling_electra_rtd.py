@@ -2,7 +2,8 @@
 
 In memory these are classes of this package; on disk each is a native checkpoint. The discriminator's encoder is an
 attribute named by its own `base_model_prefix`, so its keys stand at the root as stock classes expect them, and the
-generator, with the keys of a stock masked-LM model, stands beside it under `generator.`.
+generator, with the keys of a stock masked-LM model, stands beside it under `generator.` (a joint checkpoint) or in a
+folder of its own (a release).
 
 Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positions (see `corruption`).
 """
@@ -14,13 +15,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, ElectraConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    ElectraConfig,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
 from transformers.utils import ModelOutput, logging
+from transformers.utils.hub import resolve_revision
 
-from .backbones import backbone_of, config_from, generator_config_for
-from .configuration_electra_rtd import RTD_KEY, ElectraRtdConfig, native_config, special_tokens_of
+from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for
+from .configuration_electra_rtd import (
+    GENERATOR_SUBFOLDER,
+    ElectraRtdConfig,
+    generator_config_in,
+    holds_pair,
+    joined,
+    native_config,
+    objective_of,
+    special_tokens_of,
+)
 from .corruption import (
     candidate_positions,
     choose_positions,
@@ -132,10 +150,13 @@ class ElectraRtdGenerator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> "ElectraRtdGenerator":
-        """Load a stock masked-LM checkpoint, or the generator of a joint one."""
-        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
-        config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **hub)
-        if hasattr(config, RTD_KEY):
+        """Load a stock masked-LM checkpoint, or the generator of a pair."""
+        config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **_hub_arguments(kwargs))
+        objective = objective_of(config)
+        if objective is not None and GENERATOR_SUBFOLDER in objective:
+            kwargs["subfolder"] = joined(kwargs.get("subfolder"), objective[GENERATOR_SUBFOLDER])
+            config = config_from(pretrained_model_name_or_path, **_hub_arguments(kwargs))
+        elif objective is not None:
             return ElectraRtdForPreTraining.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
         return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
 
@@ -204,7 +225,7 @@ class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
     """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
 
     For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and
-    `discriminator_predictions.*`, which stock classes ignore.
+    `discriminator_predictions.*`, which stock classes ignore. Alone it is saved under a stock config.
     """
 
     config_class = ElectraRtdConfig
@@ -218,7 +239,8 @@ class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
 
     def __init__(self, config: ElectraRtdConfig):
         config = ElectraRtdConfig.from_native(config)
-        super().__init__(config)
+        is_alone = type(self) is ElectraRtdDiscriminator
+        super().__init__(config.of_discriminator_alone() if is_alone else config)
         encoder = MODEL_MAPPING[type(config.discriminator_config)](config.discriminator_config)
         self.base_model_prefix = encoder.base_model_prefix
         self.add_module(self.base_model_prefix, encoder)
@@ -227,7 +249,7 @@ class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
         head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
         self.discriminator_predictions = ElectraDiscriminatorPredictions(head_config)
         self._no_split_modules = [backbone_of(config.discriminator_config).layer_class]
-        if type(self) is ElectraRtdDiscriminator:
+        if is_alone:
             self.post_init()
 
     @property
@@ -287,6 +309,8 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
 
     def __init__(self, config: ElectraRtdConfig):
         super().__init__(config)
+        if self.config.generator_config is None:
+            raise ValueError("generator_config is None; a pair needs the stock config of its generator")
         self.generator = ElectraRtdGenerator(self.config.generator_config)
         if self.config.embedding_sharing == "tied":
             # One module, so that moving, sharding or resizing it happens once; the mapping is for saving and loading.
@@ -303,23 +327,58 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         self.post_init()
         # post_init adds what the stock encoders name, ModernBERT's embedding block among it: as a unit of FSDP2 it
         # would hold the word embeddings, which the generator's output layer holds in another.
-        self._no_split_modules = {backbone_of(config.discriminator_config).layer_class}
+        self._no_split_modules = {backbone_of(self.config.discriminator_config).layer_class}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any):
-        """Load a joint checkpoint.
+        """Load a joint checkpoint, or the two networks of a release.
+
+        Args:
+            kwargs: as of any `from_pretrained`: `revision`, `subfolder`, `token`, `dtype`, `output_loading_info`, ...
 
         Raises:
             ValueError: for a checkpoint without a generator; `from_pair` builds one.
         """
-        if kwargs.get("config") is None:
-            hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
-            if not hasattr(config_from(pretrained_model_name_or_path, **hub), RTD_KEY):
-                raise ValueError(
-                    f"{pretrained_model_name_or_path} holds no generator; continue from it with "
-                    f"ElectraRtdForPreTraining.from_pair(discriminator={str(pretrained_model_name_or_path)!r})"
-                )
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        source = pretrained_model_name_or_path
+        # One state of a repository for both networks and their configs, whatever is committed meanwhile.
+        named = {key: kwargs[key] for key in ("token", "local_files_only", "cache_dir") if key in kwargs}
+        kwargs["revision"] = resolve_revision(source, kwargs.get("revision", "main"), **named)
+        hub = _hub_arguments(kwargs)
+        config = kwargs.pop("config", None)
+        # What an auto class hands over is stock, and carries the key; a pair's own does not say where it was read.
+        is_stock = isinstance(config, PreTrainedConfig) and not hasattr(config, "generator_config")
+        objective = objective_of(config if is_stock else config_from(source, **hub))
+        if objective is None:
+            raise _no_generator(source)
+        folder = objective.get(GENERATOR_SUBFOLDER)
+        generator_config = None if folder is None else generator_config_in(source, folder, **hub)
+        if folder is not None and generator_config is None:
+            raise _no_generator(source)
+        # Apart: a config would take it for its own.
+        dtype = {key: kwargs.pop(key) for key in ("dtype", "torch_dtype") if key in kwargs}
+        wants_report = kwargs.pop("output_loading_info", False)
+        if is_stock:
+            config = ElectraRtdConfig.from_native(config, generator_config)
+        elif not isinstance(config, PreTrainedConfig):
+            config, rest = ElectraRtdConfig.from_pretrained(config or source, return_unused_kwargs=True, **kwargs)
+            kwargs = {**rest, **hub}
+        if folder is None:
+            model, report = super().from_pretrained(
+                source, *args, config=config, output_loading_info=True, **dtype, **kwargs
+            )
+        else:
+            is_tied = config.embedding_sharing == "tied"
+            state, unexpected = _state_of_release(source, folder, is_tied, {**hub, **dtype})
+            kwargs = {key: value for key, value in kwargs.items() if key not in HUB_ARGUMENTS}
+            model, report = super().from_pretrained(
+                None, *args, config=config, state_dict=state, output_loading_info=True, **dtype, **kwargs
+            )
+            model.name_or_path = model.config.name_or_path = str(source)
+            report["unexpected_keys"] |= unexpected
+        # Stock classes keep the key in a config when they save the discriminator of a joint checkpoint alone.
+        if any(name.startswith("generator.") for name in report["missing_keys"]):
+            raise _no_generator(source)
+        return (model, report) if wants_report else model
 
     @classmethod
     def from_pair(
@@ -338,7 +397,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
 
         Args:
             discriminator: folder or Hub id of any checkpoint of the encoder (its RTD head is used if there is one),
-                or a model. A joint checkpoint brings its generator along when `generator` is `None`.
+                or a model. A pair brings its generator along when `generator` is `None`.
             generator: folder, Hub id or model of a masked-LM checkpoint. `None` builds one that shares the
                 discriminator's embeddings and, where it is as wide, starts from its first layers.
             tokenizer: sets the special token ids; needed for any vocabulary but the family's own.
@@ -355,7 +414,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         if (
             generator is None
             and not isinstance(discriminator, PreTrainedModel)
-            and hasattr(config_from(discriminator, **hub_arguments), RTD_KEY)
+            and holds_pair(discriminator, **_hub_arguments(hub_arguments))
         ):
             generator = discriminator
             embedding_sharing = embedding_sharing or first.config.embedding_sharing
@@ -373,7 +432,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
                     "Pass embedding_sharing='tied' to continue with the discriminator's for both."
                 )
         objective = {
-            # What a joint checkpoint knows of its vocabulary.
+            # What a pair knows of its vocabulary.
             **{name: getattr(first.config, name, None) for name in ("mask_token_id", "special_token_ids")},
             **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
             **(objective or {}),
@@ -529,6 +588,16 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         )
 
 
+class ModernBertRtdForPreTraining(ElectraRtdForPreTraining):
+    """The pair of a family that `transformers` has no pre-training class for.
+
+    `AutoModelForPreTraining` registers such a class under the family's config when it loads it, and wants to find that
+    config named here. Otherwise it is `ElectraRtdForPreTraining`.
+    """
+
+    config_class = ModernBertConfig
+
+
 def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor, normalizer: Tensor) -> Tensor:
     """Binary cross-entropy over every token that is not padding, special tokens included, in float32.
 
@@ -540,7 +609,41 @@ def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor,
     return (losses * token_mask).sum() / normalizer
 
 
-_HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+
+
+def _state_of_release(
+    source: str | os.PathLike, folder: str, is_tied: bool, arguments: dict[str, Any]
+) -> tuple[dict[str, Tensor], set[str]]:
+    """The weights of a release under the names of a pair, and names of weights that neither network has.
+
+    Raises:
+        ValueError: where embeddings that the two share are different ones.
+    """
+    places = {"": arguments, "generator.": {**arguments, "subfolder": joined(arguments.get("subfolder"), folder)}}
+    networks, state, unexpected = {}, {}, set()
+    for prefix, model_class in (("", ElectraRtdDiscriminator), ("generator.", ElectraRtdGenerator)):
+        model, report = model_class.from_pretrained(source, output_loading_info=True, **places[prefix])
+        networks[prefix] = model
+        unexpected |= {prefix + name for name in report["unexpected_keys"]}
+        # What is missing stays missing, for the pair's own report.
+        state |= {
+            prefix + name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]
+        }
+    if is_tied and not _same_embeddings(*networks.values()):
+        raise ValueError(
+            f"embedding_sharing is 'tied', but the generator in {source} has other embeddings than the discriminator; "
+            "load the two with from_pair(..., embedding_sharing='none')"
+        )
+    return state, unexpected
+
+
+def _no_generator(source: str | os.PathLike) -> ValueError:
+    return ValueError(
+        f"{source} holds no generator; continue from it with "
+        f"ElectraRtdForPreTraining.from_pair(discriminator={str(source)!r})"
+    )
 
 
 def _loaded(
@@ -553,7 +656,7 @@ def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
     """Whether two models hold equal embedding blocks, values included."""
     one, other = (model.base_model.embeddings.state_dict() for model in (first, second))
     return one.keys() == other.keys() and all(
-        one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in one
+        one[name].shape == other[name].shape and torch.equal(one[name].cpu(), other[name].cpu()) for name in one
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tiny import tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
-from modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdForPreTraining
+from modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdForPreTraining, ReplacedTokenDetectionPipeline
 from modeling_electra_rtd.sharing.inspect import (
     InspectedToken,
     inspect_text,
@@ -18,7 +18,6 @@ from modeling_electra_rtd.sharing.inspect import (
     render_html,
     render_terminal,
 )
-from modeling_electra_rtd.sharing.pipeline import ReplacedTokenDetectionPipeline
 
 
 TEXT = "the cat sat on a mat and the dogs sat on the cats ."

@@ -32,9 +32,10 @@ from transformers import (
     pipeline,
 )
 
-from modeling_electra_rtd import ReplacedTokenDetectionPipeline
+from modeling_electra_rtd import ElectraRtdDiscriminator, ReplacedTokenDetectionPipeline
+from modeling_electra_rtd.pipeline_electra_rtd import TASK, windows_over
 from modeling_electra_rtd.sharing.export import export
-from modeling_electra_rtd.sharing.pipeline import TASK, DiscriminatorLoader, windows_over
+from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
 
 
 TEXT = "the cat sat on a mat and the dogs sat on the cats ."
@@ -66,7 +67,8 @@ def folders(tmp_path_factory):
         pairs[family] = tiny_pair(family)
         pairs[family].save_pretrained(root / family)
         tiny_tokenizer(root / family)
-        export(str(root / family), str(root / f"{family}-release"))
+        export(str(root / family), str(root / f"{family}-release"), remote_code=False)
+        export(str(root / family), str(root / f"{family}-release-with-code"))
     return root, pairs
 
 
@@ -261,6 +263,21 @@ def test_checkpoints_and_releases_give_what_the_pair_says(folders, tokenizer, fa
     with torch.no_grad():
         expected = pairs[family].discriminate(torch.tensor([tokenizer(TEXT)["input_ids"]])).sigmoid()[0, 1:-1]
     torch.testing.assert_close(probabilities(detect(TEXT)), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_release_with_code_is_judged_without_running_it(folders, tokenizer, family):
+    root, pairs = folders
+    name = str(root / f"{family}-release-with-code")
+    # By name alone, transformers asks for the flag before it looks at the tasks that are registered.
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        pipeline(TASK, model=name, device="cpu")
+    for model in (DiscriminatorLoader.from_pretrained(name), ElectraRtdDiscriminator.from_pretrained(name)):
+        detect = pipeline(TASK, model=model, tokenizer=name, device="cpu")
+        with torch.no_grad():
+            expected = pairs[family].discriminate(torch.tensor([tokenizer(TEXT)["input_ids"]])).sigmoid()[0, 1:-1]
+        torch.testing.assert_close(probabilities(detect(TEXT)), expected)
+    assert not [module for module in sys.modules if module.startswith("transformers_modules")]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,10 +1,9 @@
 """The quickstart from end to end, on few steps and a small corpus."""
 
-import json
-
 import pytest
 
 from modeling_electra_rtd import quickstart as module
+from modeling_electra_rtd.configuration_electra_rtd import holds_pair
 from modeling_electra_rtd.quickstart import quickstart
 
 
@@ -25,7 +24,7 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
         "inspect.html",
     ):
         assert (folder / name).stat().st_size > 0
-    assert "electra_rtd" not in json.loads((folder / "release" / "config.json").read_text())
+    assert holds_pair(folder / "release")
 
 
 def test_a_taken_folder_is_refused(tmp_path):

@@ -27,6 +27,7 @@ FLOW = [
     "corruption",
     "encoder_inputs",
     "modeling_electra_rtd",
+    "pipeline_electra_rtd",
     "data.new_folder",
     "data.workers",
     "data.shares",
@@ -44,6 +45,7 @@ FLOW = [
     "finetuning.tasks",
     "finetuning.report",
     "sharing.stock_loading",
+    "sharing.remote_code",
     "sharing.scan",
     "sharing.hub",
     "sharing.release",
@@ -86,7 +88,7 @@ FLOW = [
     "finetuning.task_set",
     "finetuning.word_order",
     "sharing.export",
-    "sharing.pipeline",
+    "sharing.pipeline_task",
     "sharing.inspect",
     "quickstart",
     "cli",
@@ -96,7 +98,14 @@ FLOW = [
 DOWNSTREAM = {("modeling_electra_rtd", "sharing.model_push")}
 
 # These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
-REMOTE_CODE = ["backbones", "configuration_electra_rtd", "corruption", "encoder_inputs", "modeling_electra_rtd"]
+REMOTE_CODE = [
+    "backbones",
+    "configuration_electra_rtd",
+    "corruption",
+    "encoder_inputs",
+    "modeling_electra_rtd",
+    "pipeline_electra_rtd",
+]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 
 

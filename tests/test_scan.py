@@ -1,6 +1,8 @@
 """Hostile folders are refused with the reason, and honest ones pass."""
 
+import json
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tiny import tiny_config, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
 from modeling_electra_rtd.sharing import scan
+from modeling_electra_rtd.sharing.remote_code import AUTO_MAPS, CUSTOM_PIPELINES, remote_code_files
 from modeling_electra_rtd.sharing.scan import uploadable_files
 
 
@@ -35,9 +38,39 @@ def test_a_release_passes(release):
     assert names == sorted(names) and {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= {*names}
 
 
+def test_only_this_packages_own_code_passes(release):
+    for name, path in remote_code_files().items():
+        shutil.copyfile(path, release / name)
+    config = json.loads((release / "config.json").read_text())
+    honest = config | {"auto_map": AUTO_MAPS["electra"], "custom_pipelines": CUSTOM_PIPELINES}
+    (release / "config.json").write_text(json.dumps(honest))
+    assert {path.as_posix() for path in uploadable_files(str(release))} > set(remote_code_files())
+    for key, value in (
+        ("auto_map", AUTO_MAPS["electra"] | {"AutoConfig": "configuration_electra_rtd.ElectraRtdConfig"}),
+        ("auto_map", {"AutoModelForPreTraining": "evil/repo--modeling_electra_rtd.ElectraRtdForPreTraining"}),
+        ("custom_pipelines", {"fill-mask": {"impl": "evil/repo--run.Run"}}),
+    ):
+        (release / "config.json").write_text(json.dumps(honest | {key: value}))
+        assert f"config.json: {key} names code that is not electra-rtd's" in refusal(release)
+    (release / "config.json").write_text(json.dumps(honest))
+    tokenizer = json.loads((release / "tokenizer_config.json").read_text())
+    evil = {"AutoTokenizer": [None, "evil/repo--tokenize.Tokenizer"]}
+    (release / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"auto_map": evil}))
+    assert "tokenizer_config.json: auto_map names code" in refusal(release)
+    (release / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    code = (release / "corruption.py").read_bytes()
+    (release / "corruption.py").write_bytes(code + b"import os\n")
+    assert "corruption.py is not the code of this version of electra-rtd; export" in refusal(release)
+    (release / "corruption.py").write_bytes(code)
+    (release / "generator").mkdir()
+    (release / "generator" / "corruption.py").write_bytes(code)
+    assert "generator/corruption.py is code, and none of what electra-rtd export writes" in refusal(release)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
+        ("helper.py", b"import os\n", "helper.py is code, and none of what electra-rtd export writes"),
         ("weights.bin", pickle.dumps({"a": 1}), "weights.bin is a pickle"),
         ("vocab.txt", pickle.dumps([1]), "vocab.txt is a pickle"),
         ("training_args.bin", b"x", "training_args.bin is pickled training arguments"),

@@ -8,6 +8,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from ..configuration_electra_rtd import native_config
+
 
 # Stock architectures whose checkpoints hold a generator: as encoders they are the weaker half of a pair.
 _GENERATORS = ("ElectraForMaskedLM",)
@@ -60,13 +62,13 @@ def fresh(auto_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_config(checkpoint: str, **overrides: Any) -> PreTrainedConfig:
-    """The config of a checkpoint with some fields overridden.
+    """The config of a checkpoint with some fields overridden; of a pair, nothing but its discriminator's.
 
     Raises:
         ValueError: in one line, for a checkpoint without a readable one.
     """
     try:
-        return AutoConfig.from_pretrained(checkpoint, **overrides)
+        return native_config(AutoConfig.from_pretrained(checkpoint, **overrides))
     except (OSError, ValueError) as error:
         raise _cannot_be_loaded(checkpoint, error) from error
 

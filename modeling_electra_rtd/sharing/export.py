@@ -1,4 +1,4 @@
-"""The clean release of a joint checkpoint: nothing in it needs, or mentions, this package."""
+"""The release of a pair: two stock checkpoints that need no code, and the code that makes a pair of them again."""
 
 import os
 from pathlib import Path
@@ -23,6 +23,7 @@ def export(
     results: list[str] | None = None,
     language: list[str] | None = None,
     license: str | None = None,
+    remote_code: bool = True,
 ) -> dict[str, Any]:
     """Write a release and verify it in a fresh process with stock classes only.
 
@@ -34,24 +35,26 @@ def export(
         run_record: `run.json` of the pre-training; `None` takes the checkpoint's own where there is one.
         results: records of fine-tuning that began with this checkpoint or a release of it.
         language, license: see `write_model_card`.
+        remote_code: add the objective to the root's config and the files that `trust_remote_code=True` runs, which
+            give back the pair; without it the release does not mention this package.
 
     Returns:
         For `root`, `generator` and, for ELECTRA, `discriminator`: the missing keys (none) and the sum of absolute
         outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a folder that is no joint checkpoint, an output folder that is taken, or records that do not
+        ValueError: for a folder that holds no pair, an output folder that is taken, or records that do not
             belong to it.
     """
     if os.path.isdir(checkpoint) and not holds_pair(checkpoint):
-        raise ValueError(f"{checkpoint} is not a joint checkpoint: its config has no electra_rtd key")
+        raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with its generator")
     if not os.path.isdir(checkpoint) and os.path.exists(checkpoint):
         raise ValueError(f"{checkpoint} is not a folder")
     tokenizer = load_tokenizer(checkpoint)
     model = ElectraRtdForPreTraining.from_pretrained(checkpoint).eval()
     with new_folder(output_dir) as folder:
         root = Path(folder)
-        write_release(model, tokenizer, root)
+        write_release(model, tokenizer, root, remote_code)
         report = _verify(model, root)
         own_record = Path(checkpoint, RECORD)
         run_record = run_record or (str(own_record) if own_record.is_file() else None)

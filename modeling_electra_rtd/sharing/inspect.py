@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..backbones import config_from
-from ..configuration_electra_rtd import RTD_KEY
+from ..configuration_electra_rtd import holds_pair
 from ..data.tokenization import load_tokenizer
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from .pipeline import DiscriminatorLoader, ReplacedTokenDetectionPipeline, TokenizedText
+from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, TokenizedText
+from .pipeline_task import DiscriminatorLoader
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,9 @@ class InspectedToken:
 
 
 def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A joint checkpoint, or a lone discriminator, from a folder or the Hub, with its tokenizer."""
+    """A pair, or a lone discriminator, from a folder or the Hub, with its tokenizer."""
     tokenizer = load_tokenizer(model)
-    joint = hasattr(config_from(model), RTD_KEY)
-    model_class = ElectraRtdForPreTraining if joint else DiscriminatorLoader
+    model_class = ElectraRtdForPreTraining if holds_pair(model) else DiscriminatorLoader
     return model_class.from_pretrained(model).eval(), tokenizer
 
 

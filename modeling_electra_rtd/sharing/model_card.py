@@ -173,6 +173,7 @@ def render_model_card(
         name=name,
         metadata=metadata.to_yaml(),
         is_whole=config["architectures"] == ["ElectraForPreTraining"],
+        has_code="auto_map" in config,
         family=config["model_type"],
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),

@@ -1,4 +1,4 @@
-"""A release of a model in memory: checkpoints of stock classes, and nothing that needs, or mentions, this package."""
+"""A release of a model in memory: stock checkpoints, and the code that makes a pair of them again."""
 
 import hashlib
 from pathlib import Path
@@ -7,17 +7,20 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from ..configuration_electra_rtd import native_config
+from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, RTD_KEY, native_config
 from ..modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdGenerator
+from .remote_code import add_remote_code
 
 
 _WEIGHTS = "model.safetensors"
+_GENERATOR = "generator"
 
 
 def write_release(
     model: ElectraRtdDiscriminator | ElectraRtdGenerator,
     tokenizer: PreTrainedTokenizerBase | None,
     folder: str | Path,
+    remote_code: bool = True,
 ) -> None:
     """Write a pair's discriminator to the root of a folder and its generator to `generator/`, each with the tokenizer;
     a network that stands alone goes to the root.
@@ -25,18 +28,20 @@ def write_release(
     Args:
         tokenizer: `None` leaves it out.
         folder: exists and is empty.
+        remote_code: add a pair's objective to the root's config and the files that `trust_remote_code=True` runs,
+            which give back the pair; without it the release does not mention this package.
     """
     root = Path(folder)
     # By what they hold, not by class: a model loaded as remote code has classes of its own.
     generator = getattr(model, "generator", None)
     if hasattr(model, "discriminator_predictions"):
-        _save_discriminator(model, root)
+        _save_discriminator(model, root, remote_code and generator is not None)
     else:
         _save_generator(model, root)
     if generator is not None:
-        _save_generator(generator, root / "generator")
+        _save_generator(generator, root / _GENERATOR)
     if tokenizer is not None:
-        for place in (root, root / "generator") if generator is not None else (root,):
+        for place in (root, root / _GENERATOR) if generator is not None else (root,):
             tokenizer.save_pretrained(place)
 
 
@@ -50,10 +55,13 @@ def weights_hash(folder: Path) -> str | None:
     return digest.hexdigest() if paths else None
 
 
-def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path) -> None:
+def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path, remote_code: bool) -> None:
     config = native_config(model.config.discriminator_config)
     config.architectures = model.config.to_dict()["architectures"]
     config.dtype = model.dtype
+    if remote_code:
+        setattr(config, RTD_KEY, {GENERATOR_SUBFOLDER: _GENERATOR, **model.config.objective()})
+        add_remote_code(folder, config)
     config.save_pretrained(folder)
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS, {"format": "pt"})

@@ -2,11 +2,14 @@
 
 import fnmatch
 import getpass
+import json
 import re
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+
+from .remote_code import AUTO_MAPS, CUSTOM_PIPELINES, remote_code_files
 
 
 # What a release and its card are made of. Anything else is refused by name rather than passed over.
@@ -61,7 +64,7 @@ _NOBODY = {"root", "user", "users", "admin", "ubuntu", "debian", "runner", "jovy
 
 
 def uploadable_files(folder: str | Path) -> list[Path]:
-    """The files of a folder, after looking into each: kind, symbolic links, secrets, paths, user names, weights.
+    """The files of a folder, after looking into each: kind, code, symbolic links, secrets, paths, user names, weights.
 
     Returns:
         Paths relative to the folder, sorted; without what `STAYS` names.
@@ -98,6 +101,8 @@ def _problems_of(path: Path, name: str) -> list[str]:
         start = file.read(4)
     if start.startswith(_PICKLE):
         return [" is a pickle or an archive of one"]
+    if path.suffix == ".py":
+        return _problems_of_code(path, name)
     if not any(fnmatch.fnmatch(path.name, pattern) for pattern in ALLOWED):
         return [" is no part of a release"]
     if not path.stat().st_size:
@@ -116,7 +121,30 @@ def _problems_of(path: Path, name: str) -> list[str]:
         for number, line in enumerate(lines, start=1)
         for what in found_in_text(line, is_vocabulary)
     ]
+    if path.name.endswith("config.json"):
+        problems += _problems_of_code_names(path)
     return problems[:5]
+
+
+def _problems_of_code(path: Path, name: str) -> list[str]:
+    """Code runs wherever somebody trusts it: what is not this package's own, byte for byte, is not uploaded."""
+    own = remote_code_files().get(name)
+    if own is None:
+        return [" is code, and none of what electra-rtd export writes"]
+    if path.read_bytes() != own.read_bytes():
+        return [" is not the code of this version of electra-rtd; export the checkpoint again"]
+    return []
+
+
+def _problems_of_code_names(path: Path) -> list[str]:
+    """A config can also name code that lies elsewhere, in another repository."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return [" is not JSON"]
+    own = {"auto_map": [*AUTO_MAPS.values()], "custom_pipelines": [CUSTOM_PIPELINES]}
+    named = own.keys() & values.keys()
+    return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] not in own[key]]
 
 
 def found_in_text(text: str, is_vocabulary: bool = False) -> list[str]:

@@ -1,6 +1,6 @@
 """`pipeline("replaced-token-detection")`: which tokens of a text does a discriminator take for replaced?
 
-Importing this module registers the task with `transformers`.
+It travels with a release as code that runs without this package, and imports nothing of it.
 """
 
 import copy
@@ -11,18 +11,8 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from transformers import (
-    MODEL_FOR_PRETRAINING_MAPPING,
-    AutoModelForPreTraining,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
-
-from ..backbones import config_from
-from ..configuration_electra_rtd import RTD_KEY
-from ..modeling_electra_rtd import ElectraRtdDiscriminator
 
 
 TASK = "replaced-token-detection"
@@ -33,8 +23,8 @@ _AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "average": statistics.fmean,
     "max": max,
 }
-_HEAD = "discriminator_predictions"
-_HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+# The module that a model must have.
+HEAD = "discriminator_predictions"
 
 
 @dataclass(frozen=True)
@@ -85,36 +75,11 @@ def windows_over(count: int, size: int, stride: int) -> list[Window]:
     ]
 
 
-class DiscriminatorLoader:
-    """What `pipeline` loads a checkpoint with."""
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str, **arguments: Any) -> PreTrainedModel:
-        """A discriminator in evaluation mode, from a folder or the Hub.
-
-        A stock model where one has the head (`ElectraForPreTraining`), else `ElectraRtdDiscriminator`: for a joint
-        checkpoint, and for an encoder with the head beside it. A checkpoint without the head is loaded without it,
-        for the pipeline to refuse: `pipeline` hides what a loader raises behind pages of tracebacks.
-        """
-        config = config_from(name_or_path, **{key: arguments[key] for key in _HUB_ARGUMENTS if key in arguments})
-        stock = type(config) in MODEL_FOR_PRETRAINING_MAPPING and not hasattr(config, RTD_KEY)
-        model_class = AutoModelForPreTraining if stock else ElectraRtdDiscriminator
-        model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)
-        if any(key.startswith(_HEAD) for key in report["missing_keys"]):
-            delattr(model, _HEAD)
-            # What the checkpoint calls itself, for the refusal.
-            model.config.architectures = config.architectures
-        return model
-
-
 class ReplacedTokenDetectionPipeline(ChunkPipeline):
     """Judges every token of a text: the probability that it was replaced.
 
     ```python
-    from transformers import pipeline
-    from modeling_electra_rtd import ReplacedTokenDetectionPipeline  # registers the task
-
-    detect = pipeline("replaced-token-detection", model="google/electra-small-discriminator")
+    detect = pipeline("replaced-token-detection", model="OWNER/RELEASE", trust_remote_code=True)
     detect("The capital of France is a banana on the river Seine.")
     ```
 
@@ -147,10 +112,10 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
     _load_tokenizer = True
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, **arguments: Any):
-        if not hasattr(model, _HEAD):
+        if not hasattr(model, HEAD):
             named = (getattr(model.config, "architectures", None) or [type(model).__name__])[0]
             raise ValueError(
-                f"model {model.name_or_path!r} is {named} without {_HEAD}.*, the head that detects replaced tokens; "
+                f"model {model.name_or_path!r} is {named} without {HEAD}.*, the head that detects replaced tokens; "
                 "allowed: a joint checkpoint, a release of one, or an ElectraForPreTraining"
             )
         if tokenizer is None or not tokenizer.is_fast:
@@ -247,8 +212,8 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         rest = dict(inputs)
         batch = {name: rest.pop(name) for name in ("input_ids", "attention_mask")}
         # A joint model's own forward corrupts the text first.
-        ours = isinstance(self.model, ElectraRtdDiscriminator)
-        logits = self.model.discriminate(**batch) if ours else self.model(**batch).logits
+        discriminate = getattr(self.model, "discriminate", None)
+        logits = self.model(**batch).logits if discriminate is None else discriminate(**batch)
         return {"probabilities": logits.float().sigmoid(), **rest}
 
     def postprocess(
@@ -286,15 +251,3 @@ def _words(word_ids: list[int | None]) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
-
-
-PIPELINE_REGISTRY.register_pipeline(
-    TASK,
-    pipeline_class=ReplacedTokenDetectionPipeline,
-    pt_model=DiscriminatorLoader,
-    default={"model": ("google/electra-small-discriminator", "main")},
-    type="text",
-)
-# With it, `save_pretrained` of the pipeline would copy this file into the checkpoint and name it in the config; what
-# is saved here stays a native checkpoint.
-del ReplacedTokenDetectionPipeline._registered_impl

@@ -1,0 +1,50 @@
+"""The task `replaced-token-detection` of `transformers.pipeline`; importing this module registers it."""
+
+from typing import Any
+
+from transformers import AutoModelForPreTraining, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_PRETRAINING_MAPPING_NAMES
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..backbones import HUB_ARGUMENTS, config_from
+from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, objective_of
+from ..modeling_electra_rtd import ElectraRtdDiscriminator
+from ..pipeline_electra_rtd import HEAD, TASK, ReplacedTokenDetectionPipeline
+
+
+class DiscriminatorLoader:
+    """What `pipeline` loads a checkpoint with."""
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, **arguments: Any) -> PreTrainedModel:
+        """A discriminator in evaluation mode, from a folder or the Hub; code in a checkpoint is not run.
+
+        A stock model where one has the head (`ElectraForPreTraining`), else `ElectraRtdDiscriminator`: for a joint
+        checkpoint, and for an encoder with the head beside it. A checkpoint without the head is loaded without it,
+        for the pipeline to refuse: `pipeline` hides what a loader raises behind pages of tracebacks.
+        """
+        config = config_from(name_or_path, **{key: arguments[key] for key in HUB_ARGUMENTS if key in arguments})
+        objective = objective_of(config)
+        is_joint = objective is not None and GENERATOR_SUBFOLDER not in objective
+        # By name: a mapping of classes also holds those of code that other checkpoints brought into this process.
+        is_stock = config.model_type in MODEL_FOR_PRETRAINING_MAPPING_NAMES and not is_joint
+        model_class = AutoModelForPreTraining if is_stock else ElectraRtdDiscriminator
+        arguments["trust_remote_code"] = False
+        model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)
+        if any(key.startswith(HEAD) for key in report["missing_keys"]):
+            delattr(model, HEAD)
+            # What the checkpoint calls itself, for the refusal.
+            model.config.architectures = config.architectures
+        return model
+
+
+PIPELINE_REGISTRY.register_pipeline(
+    TASK,
+    pipeline_class=ReplacedTokenDetectionPipeline,
+    pt_model=DiscriminatorLoader,
+    default={"model": ("google/electra-small-discriminator", "main")},
+    type="text",
+)
+# With it, `save_pretrained` of the pipeline would copy its file into the checkpoint and name it in the config; what
+# is saved here stays a native checkpoint.
+del ReplacedTokenDetectionPipeline._registered_impl

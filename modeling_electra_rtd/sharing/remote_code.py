@@ -1,0 +1,41 @@
+"""The code that travels with a release, to be loaded with `trust_remote_code=True` where this package is missing."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from ..modeling_electra_rtd import ElectraRtdForPreTraining, ModernBertRtdForPreTraining
+from ..pipeline_electra_rtd import TASK, ReplacedTokenDetectionPipeline
+
+
+def _reference(code: type) -> str:
+    return f"{code.__module__.rpartition('.')[2]}.{code.__name__}"
+
+
+# What the config of a release says about its code, in the words of `transformers`; the pair by family.
+AUTO_MAPS = {
+    "electra": {"AutoModelForPreTraining": _reference(ElectraRtdForPreTraining)},
+    "modernbert": {"AutoModelForPreTraining": _reference(ModernBertRtdForPreTraining)},
+}
+CUSTOM_PIPELINES = {
+    TASK: {"impl": _reference(ReplacedTokenDetectionPipeline), "pt": ["AutoModelForPreTraining"], "type": "text"}
+}
+
+
+def remote_code_files() -> dict[str, Path]:
+    """The files of this package that travel, by their names in a release: two classes and all that they import."""
+    paths = []
+    for code in (ElectraRtdForPreTraining, ReplacedTokenDetectionPipeline):
+        entry = sys.modules[code.__module__].__file__
+        paths += [entry, *get_relative_import_files(entry)]
+    return {path.name: path for path in sorted(map(Path, paths))}
+
+
+def add_remote_code(folder: Path, config: PreTrainedConfig) -> None:
+    """Copy the files into a release, and name their classes in its config."""
+    config.auto_map, config.custom_pipelines = AUTO_MAPS[config.model_type], CUSTOM_PIPELINES
+    for name, path in remote_code_files().items():
+        shutil.copyfile(path, folder / name)
