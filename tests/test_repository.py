@@ -84,6 +84,9 @@ FLOW = [
     "sharing.hub",
     "sharing.pipeline",
     "sharing.inspect",
+    "sharing.demo",
+    "sharing.demo_app",
+    "sharing.space",
     "quickstart",
     "cli",
 ]
