@@ -6,10 +6,21 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+
+# Chromium reads commands from descriptor 3 and answers on 4.
+_WITH_PIPES = """
+import fcntl, os, sys
+commands, answers = (fcntl.fcntl(int(given), fcntl.F_DUPFD, 10) for given in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def chromium() -> str | None:
@@ -32,11 +43,13 @@ class Browser:
         from_browser, into_read = os.pipe()
         from_write, to_browser = os.pipe()
         self._read, self._write = from_browser, to_browser
-        # Chromium reads commands from descriptor 3 and answers on 4.
         command = [
-            "sh",
+            sys.executable,
+            "-S",
             "-c",
-            f'exec "$0" "$@" 3<&{from_write} 4>&{into_read}',
+            _WITH_PIPES,
+            str(from_write),
+            str(into_read),
             chromium(),
             "--headless=new",
             "--remote-debugging-pipe",

@@ -130,6 +130,8 @@ def test_edits_are_compared_with_the_original(detector):
     # One token for two: what was there stands above it, all of it.
     (changed,) = [t for t in verdicts_on_edit(detector, "the mat sat", "the dogs sat") if t.is_replaced]
     assert (changed.shown, changed.original) == ("mat", "dog ##s")
+    (changed,) = [t for t in verdicts_on_edit(detector, "the mat", "the dogs sat on") if t.is_replaced]
+    assert (changed.shown, changed.original) == ("mat", "…")
 
 
 def test_a_lone_discriminator_judges_edits(detector, folder, tmp_path):

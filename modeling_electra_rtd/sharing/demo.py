@@ -16,6 +16,10 @@ from .inspect import InspectedToken, judge, load_for_inspection, token_names
 from .pipeline import ReplacedTokenDetectionPipeline, TokenizedText
 
 
+# Tokens of a text that fit above one token of another.
+_MOST_ABOVE = 3
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A token that the generator could put somewhere.
@@ -175,8 +179,10 @@ def verdicts_on_edit(
     after = [token.shown for token in judged]
     for kind, first, last, start, stop in difflib.SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes():
         if kind in ("replace", "insert"):
-            # What was there stands above the first token of a change, for a change may have another length.
-            was = [*before[first:last]] if last - first == stop - start else [" ".join(before[first:last])]
+            # Where lengths differ, all that was there stands above the first new token, if it is little.
+            was = before[first:last]
+            if last - first != stop - start:
+                was = [" ".join(was) if len(was) <= _MOST_ABOVE else "…"]
             was += [""] * (stop - start - len(was))
             for offset, index in enumerate(range(start, stop)):
                 judged[index] = dataclasses.replace(judged[index], original=was[offset], is_replaced=True)

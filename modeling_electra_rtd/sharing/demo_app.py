@@ -10,7 +10,6 @@ from .demo import (
     draw_positions,
     generate,
     has_generator,
-    load_detector,
     tokens_of,
     verdicts,
     verdicts_on_edit,
@@ -23,11 +22,9 @@ EXAMPLE = "The earth moves around the sun once a year, and the moon moves around
 EDITED_EXAMPLE = "The earth moves around the sun once a year, and the lawyer moves around the earth once a month."
 # Of the first positions: one that draws words worth a look.
 _FIRST_SEED = 27
-# As in training.
-SHARE = 0.15
 _WHAT = (
-    "A generator fills the masked tokens of a sentence; a discriminator then says for every token how likely it is that "
-    "it was replaced."
+    "A generator fills the masked tokens of a sentence; a discriminator then says for every token how likely it is to "
+    "be a replacement."
 )
 _LONE = (
     "This checkpoint has no generator, so there is nothing to propose: write a text, or change one, and see what the "
@@ -53,7 +50,7 @@ grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); font-size: .95re
 border-radius: .25rem; color: var(--body-text-color);
 background: linear-gradient(to right, var(--bar) var(--width), transparent var(--width))}}
 .proposals p.drawn {{font-weight: 600; box-shadow: inset 0 0 0 2px var(--body-text-color)}}
-.proposals p small {{color: var(--dim); font-size: .8rem; font-weight: 400; margin-left: .35rem}}
+.proposals p small {{color: var(--dim); font-size: .8rem; font-weight: 400; margin-left: .35rem; display: inline-block}}
 .proposals p span:last-child {{font-variant-numeric: tabular-nums}}
 """
 
@@ -114,7 +111,7 @@ def launch(app: Any, port: int | None = None, share: bool = False, wait: bool = 
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
             text_size="lg",
-        ),
+        ).set(button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_600"),
         css=_STYLE,
     )
     if wait:
@@ -141,8 +138,9 @@ def check_gradio() -> Any:
 def _generator_part(gradio: Any, detector: ReplacedTokenDetectionPipeline) -> tuple[Any, Any]:
     """Returns the box of the sentence, and the state that holds the generator's text."""
     sentence = gradio.Textbox(EXAMPLE, label="Sentence", elem_id="sentence", lines=2)
-    start = draw_positions(detector, EXAMPLE, SHARE, _FIRST_SEED)
-    first = generate(detector, EXAMPLE, start, seed=_FIRST_SEED)
+    usual_share = detector.model.config.mask_probability
+    start = draw_positions(detector, EXAMPLE, usual_share, _FIRST_SEED)
+    first = generate(detector, EXAMPLE, start)
     chosen = gradio.CheckboxGroup(
         _choices(detector, EXAMPLE),
         value=start,
@@ -153,43 +151,40 @@ def _generator_part(gradio: Any, detector: ReplacedTokenDetectionPipeline) -> tu
         draw = gradio.Button("Draw positions", elem_id="draw", size="md")
         again = gradio.Button("Fill again", variant="primary", elem_id="again", size="md")
     with gradio.Accordion("Settings", open=False):
-        share = gradio.Slider(0.05, 1, SHARE, step=0.05, label="Share of tokens that is drawn (training: 0.15)")
+        share = gradio.Slider(0.05, 1, usual_share, step=0.05, label="Share of tokens that is drawn")
         temperature = gradio.Slider(
             0, 3, 1, step=0.1, label="Temperature of the generator (0 takes the most likely token)"
         )
         top_k = gradio.Slider(1, 20, 5, step=1, label="Proposals shown for a position")
-    seed, written = gradio.State(_FIRST_SEED), gradio.State(first.text)
+    seed, written = gradio.State(0), gradio.State(first.text)
     gradio.Markdown("### What the discriminator thinks of every token")
     heat = gradio.HTML(heat_map(verdicts(detector, first)), elem_id="generated")
     gradio.Markdown("### What the generator proposes")
     proposals = gradio.HTML(_proposals(detector, first), elem_id="proposals")
 
     def fill(text: str, positions: list[int], temperature: float, top_k: int, seed: int) -> tuple[str, str, str]:
-        if not text.strip() or not positions:
+        # Whoever types on meanwhile may have taken the last tokens away.
+        positions = [position for position in positions if position < len(_choices(detector, text))]
+        if not positions:
             return "<p>Choose at least one token to mask.</p>", "", text
         generated = generate(detector, text, positions, temperature, seed, int(top_k))
         return heat_map(verdicts(detector, generated)), _proposals(detector, generated), generated.text
 
-    def redraw(text: str, share: float, seed: int) -> tuple[Any, int]:
-        if not text.strip():
-            return gradio.CheckboxGroup(choices=[], value=[]), seed + 1
-        positions = draw_positions(detector, text, share, seed + 1)
-        return gradio.CheckboxGroup(choices=_choices(detector, text), value=positions), seed + 1
+    def retokenize(text: str, positions: list[int]) -> Any:
+        choices = _choices(detector, text)
+        return gradio.CheckboxGroup(choices=choices, value=[p for p in positions if p < len(choices)])
+
+    def redraw(text: str, share: float, seed: int) -> tuple[list[int], int]:
+        return draw_positions(detector, text, share, seed + 1) if text.strip() else [], seed + 1
 
     settings = [sentence, chosen, temperature, top_k, seed]
     shown = [heat, proposals, written]
-    gradio.on(
-        [sentence.submit, sentence.blur, draw.click, share.release], redraw, [sentence, share, seed], [chosen, seed]
-    )
-    gradio.on(
-        [chosen.change, temperature.release, top_k.release],
-        fill,
-        settings,
-        shown,
-        trigger_mode="always_last",
-        show_progress="minimal",
-    )
-    again.click(lambda seed: seed + 1, seed, seed).then(fill, settings, shown, show_progress="minimal")
+    live = {"trigger_mode": "always_last", "show_progress": "hidden"}
+    # Not on input, which pasting does not fire.
+    sentence.change(retokenize, [sentence, chosen], chosen, **live).then(fill, settings, shown, show_progress="hidden")
+    gradio.on([draw.click, share.release], redraw, [sentence, share, seed], [chosen, seed]).then(fill, settings, shown)
+    again.click(lambda seed: seed + 1, seed, seed).then(fill, settings, shown)
+    gradio.on([chosen.input, temperature.release, top_k.release], fill, settings, shown, **live)
     return sentence, written
 
 
@@ -217,15 +212,14 @@ def _edit_part(
         return heat_map(verdicts_on_edit(detector, text, before if before and before.strip() else None))
 
     boxes = [edited] if sentence is None else [edited, sentence]
-    edited.input(judge, boxes, heat, trigger_mode="always_last", show_progress="hidden")
+    gradio.on([box.change for box in boxes], judge, boxes, heat, trigger_mode="always_last", show_progress="hidden")
     if sentence is not None:
-        sentence.change(judge, boxes, heat, trigger_mode="always_last", show_progress="hidden")
-        from_sentence.click(lambda text: text, sentence, edited).then(judge, boxes, heat)
-        from_generator.click(lambda text: text, written, edited).then(judge, boxes, heat)
+        from_sentence.click(lambda text: text, sentence, edited)
+        from_generator.click(lambda text: text, written, edited)
 
 
 def _choices(detector: ReplacedTokenDetectionPipeline, text: str) -> list[tuple[str, int]]:
-    return [(token, index) for index, token in enumerate(tokens_of(detector, text))]
+    return [(token, index) for index, token in enumerate(tokens_of(detector, text))] if text.strip() else []
 
 
 def _proposals(detector: ReplacedTokenDetectionPipeline, generated: Generated) -> str:
@@ -242,5 +236,10 @@ def _proposal(proposal: Proposal) -> str:
     note = f"<small>{', '.join(marks)}</small>" if marks else ""
     return (
         f'<p class="{" ".join(marks)}" style="--width:{proposal.probability:.1%}">'
-        f"<span>{html.escape(proposal.token)}{note}</span><span>{proposal.probability:.3f}</span></p>"
+        f"<span>{html.escape(proposal.token)}{note}</span><span>{_shown(proposal.probability)}</span></p>"
     )
+
+
+def _shown(probability: float) -> str:
+    # Zero would say that it cannot happen.
+    return "&lt; 0.001" if probability < 0.0005 else f"{probability:.3f}"
