@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,21 +29,37 @@ def release(tmp_path_factory) -> Path:
     return folder / "out"
 
 
-@pytest.fixture
-def hub():
-    server = HubServer()
-    with server.serve() as server.address:
-        yield server
-
-
 def environment(hub: HubServer, folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_"))}
     return kept | {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "HF_TOKEN": TOKENS["writer"]}
 
 
-def push(hub: HubServer, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "modeling_electra_rtd.cli", "push", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(hub, folder), cwd=folder)
+# In one process, for what it costs to start it: the release with its demo, a Space that is refused, one that is there.
+PUSH = """
+import sys
+from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.sharing.space import push_space
+assert main(["push", sys.argv[1], "lab/pair", "--space", "lab/pair-demo", "--private"]) == 0
+for space in ("lab/new", "lab/old"):
+    try:
+        push_space(space, "lab/pair")
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def pushed(release, tmp_path_factory) -> Iterator[tuple[HubServer, Path, list[str]]]:
+    """A Hub after three pushes, a home, and the last lines that were printed."""
+    hub, folder = HubServer(), tmp_path_factory.mktemp("pushed")
+    hub.add("spaces", "lab/old", {"modeling_electra_rtd/gone.py": b"old", "app.py": b"old", "notes.md": b"mine"})
+    hub.faults = [Fault("POST .*/api/spaces/lab/new/commit/", 403)]
+    with hub.serve() as hub.address:
+        done = subprocess.run(
+            [sys.executable, "-c", PUSH, str(release)], capture_output=True, text=True, env=environment(hub, folder)
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        yield hub, folder, done.stdout.splitlines()
 
 
 # The app in its own folder, then one call through the page's own interface.
@@ -61,11 +78,10 @@ print(client.predict("the dog sat", "the cat sat", api_name="/judge"))
 """
 
 
-def test_the_space_serves_the_model_from_the_hub(hub, release, tmp_path):
-    done = push(hub, tmp_path, str(release), "lab/pair", "--space", "lab/pair-demo", "--private")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == f"demo in {hub.address}/spaces/lab/pair-demo"
-    _, there = hub.find("spaces", "lab/pair-demo")
+def test_the_space_is_the_demo_and_no_weights(pushed):
+    hub, _, printed = pushed
+    assert printed[-2] == f"demo in {hub.address}/spaces/lab/pair-demo"
+    there = dict(hub.find("spaces", "lab/pair-demo")[1])
     there.pop(".gitattributes")
     assert there == space_files("lab/pair")
     assert "lab/pair-demo" in hub.private
@@ -77,12 +93,16 @@ def test_the_space_serves_the_model_from_the_hub(hub, release, tmp_path):
     pins = there["requirements.txt"].decode().splitlines()[1:]
     assert {"torch", "transformers"} < {pin.split("==")[0] for pin in pins}
     assert all(re.fullmatch(r"[\w.-]+==[\d.]+(rc\d+)?", pin) for pin in pins)
+
+
+def test_the_app_serves_the_model_from_the_hub(pushed, tmp_path):
+    hub, folder, _ = pushed
     # In a folder of its own, with nothing of this checkout in sight.
     space = tmp_path / "space"
-    for name, content in there.items():
+    for name, content in hub.find("spaces", "lab/pair-demo")[1].items():
         (space / name).parent.mkdir(parents=True, exist_ok=True)
         (space / name).write_bytes(content)
-    clean = environment(hub, tmp_path) | {"PYTHONPATH": ""}
+    clean = environment(hub, folder) | {"PYTHONPATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(space)], capture_output=True, text=True, env=clean, cwd=space
     )
@@ -95,26 +115,9 @@ def test_a_dry_run_lists_the_space(release, capsys):
     assert "modeling_electra_rtd/sharing/demo_app.py" in capsys.readouterr().out
 
 
-# In one process, for what it costs to start it: refused, then let in.
-PUSH_TWICE = """
-from modeling_electra_rtd.sharing.space import push_space
-for space in ("lab/new", "lab/old"):
-    try:
-        push_space(space, "lab/pair")
-    except ValueError as error:
-        print(error)
-"""
-
-
-def test_a_failure_leaves_no_empty_space_and_a_success_keeps_what_is_not_ours(hub, tmp_path):
-    hub.add("spaces", "lab/old", {"modeling_electra_rtd/gone.py": b"old", "app.py": b"old", "notes.md": b"mine"})
-    hub.faults = [Fault("POST .*/api/spaces/lab/new/commit/", 403)]
-    done = subprocess.run(
-        [sys.executable, "-c", PUSH_TWICE], capture_output=True, text=True, env=environment(hub, tmp_path)
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = done.stdout.splitlines()
-    assert line.startswith("Space lab/new: this token may not write there (HTTP 403)")
+def test_a_failure_leaves_no_empty_space_and_a_success_keeps_what_is_not_ours(pushed):
+    hub, _, printed = pushed
+    assert printed[-1].startswith("Space lab/new: this token may not write there (HTTP 403)")
     assert hub.find("spaces", "lab/new") == "RepoNotFound"
     assert hub.find("spaces", "lab/old")[1] == space_files("lab/pair") | {"notes.md": b"mine"}
 
