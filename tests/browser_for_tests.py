@@ -151,10 +151,6 @@ class Browser:
         self.run("document.activeElement.select()")
         self.command("Input.insertText", text=text)
 
-    def press_tab(self) -> None:
-        for kind in ("keyDown", "keyUp"):
-            self.command("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-
     def screenshot(self, path: str | Path) -> None:
         """PNG of what is visible."""
         picture = self.command("Page.captureScreenshot", format="png")["data"]

@@ -50,7 +50,7 @@ grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); font-size: .95re
 border-radius: .25rem; color: var(--body-text-color);
 background: linear-gradient(to right, var(--bar) var(--width), transparent var(--width))}}
 .proposals p.drawn {{font-weight: 600; box-shadow: inset 0 0 0 2px var(--body-text-color)}}
-.proposals p small {{color: var(--dim); font-size: .8rem; font-weight: 400; margin-left: .35rem;
+.proposals p small {{color: var(--dim); font-size: .72rem; font-weight: 400; margin-left: .3rem;
 display: inline-block}}
 .proposals p span:last-child {{font-variant-numeric: tabular-nums}}
 """
