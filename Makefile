@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "electra-rtd needs Python 3.11 or newer; '$(PYTHON)' is not (name another: make PYTHON=python3.12 ...)" >&2; exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
-	"$(VENV)/bin/python" -m pip install -c constraints.txt -e ".[test,quality]"
+	"$(VENV)/bin/python" -m pip install -c constraints.txt -e ".[demo,test,quality]"
 	@touch $@
 
 quickstart: $(INSTALLED)

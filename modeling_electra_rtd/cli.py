@@ -141,12 +141,18 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="check everything and list files, sizes and hashes, only")
     sub.add_argument("--revision", help="branch to commit to, made where it is missing; by default main")
     sub.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    sub.add_argument("--space", metavar="OWNER/NAME", help="also upload the demo of it, as a Space of this name")
 
     sub = verb("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
     sub.add_argument("model", help="joint checkpoint, or a discriminator alone")
     sub.add_argument("text", nargs="+", help="texts")
     sub.add_argument("--html", metavar="FILE", help="write a page with a heat map of the first text")
     sub.add_argument("--seed", type=int, default=0, help="of the corruption")
+
+    sub = verb("demo", _demo, "a page to corrupt a text on, by its generator or by hand, and to see what is found")
+    sub.add_argument("model", help="joint checkpoint, release, or a discriminator alone")
+    sub.add_argument("--port", type=int, default=None, help="on 127.0.0.1; by default the first free one from 7860")
+    sub.add_argument("--share", action="store_true", help="make a public link, through Gradio's servers")
     return parser
 
 
@@ -308,12 +314,21 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _push(arguments: argparse.Namespace) -> None:
     from .sharing.hub import loading_lines, push, release_files
+    from .sharing.space import check_space, push_space, space_files
 
+    if arguments.space:
+        if arguments.revision or arguments.create_pr:
+            raise ValueError("--space goes without --revision and --create-pr: the demo loads the main branch")
+        check_space(arguments.space, arguments.repo_id)
     if arguments.dry_run:
         for file in release_files(arguments.folder):
             print(f"{file.size_bytes:>12,}  {file.sha256}  {file.path}")
         card = Path(arguments.folder) / "README.md"
         print(f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "\nthere is no README.md")
+        if arguments.space:
+            print(f"\nthe Space {arguments.space}:")
+            for path, content in space_files(arguments.repo_id).items():
+                print(f"{len(content):>12,}  {path}")
         print(f"nothing was uploaded to {arguments.repo_id}")
         return
     done = push(
@@ -325,6 +340,8 @@ def _push(arguments: argparse.Namespace) -> None:
     )
     print(f"{len(done['files'])} files in {done['url']}, read back and equal; stock transformers loads them\n")
     print(loading_lines(arguments.repo_id, has_generator="generator" in done["report"]))
+    if arguments.space:
+        print(f"\ndemo in {push_space(arguments.space, arguments.repo_id, private=arguments.private)}")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -339,6 +356,15 @@ def _inspect(arguments: argparse.Namespace) -> None:
         if number == 0 and arguments.html:
             render_html(tokens, arguments.html)
             print(f"page in {arguments.html}")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .sharing.demo import load_detector
+    from .sharing.demo_app import build_app, check_gradio, launch
+
+    check_gradio()
+    app = build_app(load_detector(arguments.model), arguments.model)
+    launch(app, arguments.port, arguments.share)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

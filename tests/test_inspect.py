@@ -7,10 +7,11 @@ import re
 import pytest
 import torch
 from rich.console import Console
-from tiny import tiny_pair, tiny_tokenizer
+from tiny import FAMILIES, tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdForPreTraining, ReplacedTokenDetectionPipeline
+from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.inspect import (
     InspectedToken,
     inspect_text,
@@ -113,6 +114,21 @@ def test_ids_of_a_rounded_up_vocabulary_are_shown_by_number(tokenizer):
     assert console.file.getvalue().count(f"→ [id {beyond}]") == 8
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_release_is_the_pair_it_came_from(family, tmp_path, monkeypatch):
+    # Loading it in a process of its own is what tests/test_export.py is for.
+    monkeypatch.setattr("modeling_electra_rtd.sharing.export._verify", lambda *_: {})
+    pair = tiny_pair(family, mask_probability=0.15, mask_token_probability=0.85)
+    pair.save_pretrained(tmp_path / "joint")
+    tiny_tokenizer(tmp_path / "joint")
+    export(str(tmp_path / "joint"), str(tmp_path / "release"))
+    expected = inspect_text(*load_for_inspection(str(tmp_path / "joint")), TEXT, seed=2)
+    assert sum(token.is_chosen for token in expected) == 2
+    found = inspect_text(*load_for_inspection(str(tmp_path / "release")), TEXT, seed=2)
+    for one, other in zip(expected, found, strict=True):
+        assert dataclasses.astuple(one) == pytest.approx(dataclasses.astuple(other), abs=1e-6)
+
+
 def test_loading_tells_pairs_from_lone_discriminators(pair, tmp_path):
     pair.save_pretrained(tmp_path / "pair")
     ElectraForPreTraining(pair.config.discriminator_config).save_pretrained(tmp_path / "lone")
@@ -136,18 +152,20 @@ def test_the_page_shows_every_token_and_escapes_it(tmp_path):
     path = tmp_path / "page.html"
     render_html(TOKEN_EXAMPLES, str(path))
     page = path.read_text(encoding="utf-8")
-    cells = re.findall(r'<span class="(t[ r]*)" style="([^"]*)" title="([^"]*)">(.*?)</span>', page)
-    assert [cell[3] for cell in cells] == [
-        "the",
-        "<s>&lt;b&gt;</s>&amp;",
-        "<s>cat</s>&lt;script&gt;",
-        "##s",
-        "[red]",
+    cell = r'<span class="token([^"]*)" title="([^"]*)">(.*?)<b style="--heat:([^"]*)">(.*?)</b><i>(.*?)</i></span>'
+    assert re.findall(cell, page) == [
+        ("", "P_d 0.125", "", "35.4%", "the", "0.12"),
+        (" replaced hot", "P_d 0.750, P_g 0.250", "<s>&lt;b&gt;</s>", "86.6%", "&amp;", "0.75"),
+        (" replaced", "P_d 0.250, P_g 0.500", "<s>cat</s>", "50.0%", "&lt;script&gt;", "0.25"),
+        (" kept piece hot", "P_d 0.900, P_g 0.500", "", "94.9%", "##s", "0.90"),
+        ("", "P_d 0.000", "", "0.0%", "[red]", "0.00"),
     ]
-    assert [cell[0] for cell in cells] == ["t", "t r", "t r", "t", "t"]
-    assert cells[1][1:3] == ("background:rgba(214,40,40,0.750)", "P_d 0.750, P_g 0.250")
-    assert cells[0][2] == "P_d 0.125"
-    assert "<script" not in page and "{" not in page.split("</style>")[1]
+    assert "<script" not in page and "$" not in page and "http" not in page
+    # The legend says what there is to see, and nothing else.
+    assert "the original came back" in page and "the original above it" in page
+    render_html(TOKEN_EXAMPLES[:1], str(path))
+    page = path.read_text(encoding="utf-8")
+    assert "the original came back" not in page and "the original above it" not in page
 
 
 def test_the_terminal_shows_replacements_and_suspects():

@@ -56,7 +56,8 @@ def workplace(tmp_path_factory) -> Path:
     os.chdir(folder)
     try:
         for _, verb, *rest in commands():
-            if verb == "--help":
+            if verb in ("--help", "demo"):
+                # The demo serves until it is stopped: tests/test_demo_app.py.
                 continue
             if verb == "tokenizer":
                 rest[rest.index("--vocab-size") + 1] = "150"

@@ -14,6 +14,7 @@ from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdTrainer
 from modeling_electra_rtd.pretraining import release_pushes
+from modeling_electra_rtd.sharing.remote_code import remote_code_files
 from modeling_electra_rtd.sharing.scan import uploadable_files
 
 
@@ -79,7 +80,7 @@ def test_every_push_is_a_release_of_its_step(uploads, tmp_path):
     started.train()
     started.push_to_hub(language="en", license="apache-2.0", tags=["mine"])
     stock = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    expected = {*stock, *(f"generator/{name}" for name in stock), "README.md", "curves.png"}
+    expected = {*stock, *(f"generator/{name}" for name in stock), "README.md", "curves.png"} | set(remote_code_files())
     # Nothing is logged before step 4, so that there is nothing to draw before.
     assert uploads.folders == [expected - {"curves.png"}, expected, expected, expected]
     messages = [f"Training in progress, step {step}" for step in (2, 4, 6)] + ["End of training"]

@@ -90,6 +90,9 @@ FLOW = [
     "sharing.export",
     "sharing.pipeline_task",
     "sharing.inspect",
+    "sharing.demo",
+    "sharing.demo_app",
+    "sharing.space",
     "quickstart",
     "cli",
 ]

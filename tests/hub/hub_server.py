@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 
-_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|commits)/([^/]+)(?:/(.*))?)?$")
-_FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
+_API = re.compile(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)(?:/(revision|tree|commits)/([^/]+)(?:/(.*))?)?$")
+_FILE = re.compile(r"/(datasets/|spaces/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
 
 # What the accounts of the tests may do: `writer` everything, `reader` nothing but read.
@@ -69,7 +69,7 @@ class HubServer:
     def add(self, kind: str, repository: str, files: dict[str, bytes], revision: str = "main") -> None:
         """
         Args:
-            kind: `models` or `datasets`.
+            kind: `models`, `datasets` or `spaces`.
         """
         self.repositories.setdefault((kind, repository), {})[revision] = files
 
@@ -150,8 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
             kind, repository, what, revision, below = match.groups()
             self._api(kind, repository, what, _revision(revision or "main"), below or "")
         elif match := _FILE.match(path):
-            is_dataset, repository, revision, name = match.groups()
-            self._file("datasets" if is_dataset else "models", repository, _revision(revision), name)
+            kind, repository, revision, name = match.groups()
+            self._file((kind or "models").rstrip("/"), repository, _revision(revision), name)
         else:
             self._answer(404, {"error": "not found"})
 
@@ -171,9 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
         hub, owner = self.server_hub, "lab"
         if path == "/api/repos/create":
             repository = f"{body.get('organization') or owner}/{body['name']}"
-            if ("models", repository) in hub.repositories:
+            kind = f"{body.get('type') or 'model'}s"
+            if (kind, repository) in hub.repositories:
                 return self._answer(409, {"error": "exists", "url": f"/{repository}"})
-            hub.add("models", repository, {".gitattributes": b"*.safetensors filter=lfs"})
+            if kind == "spaces" and body.get("sdk") != "gradio":
+                return self._answer(400, {"error": "a Space needs an sdk"})
+            hub.add(kind, repository, {".gitattributes": b"*.safetensors filter=lfs"})
             if body.get("private") or body.get("visibility") == "private":
                 hub.private.add(repository)
             return self._answer(200, {"url": f"http://{self.headers['Host']}/{repository}", "name": repository})
@@ -192,13 +195,13 @@ class _Handler(BaseHTTPRequestHandler):
                 for entry in body["objects"]
             ]
             return self._answer(200, {"transfer": "basic", "objects": objects})
-        if match := re.match(r"/api/models/([^/]+/[^/]+)/(preupload|commit|branch)/(.+)$", path):
-            repository, what, revision = match.groups()
-            if ("models", repository) not in hub.repositories:
+        if match := re.match(r"/api/(models|spaces)/([^/]+/[^/]+)/(preupload|commit|branch)/(.+)$", path):
+            kind, repository, what, revision = match.groups()
+            if (kind, repository) not in hub.repositories:
                 return self._answer(404, {"error": "RepoNotFound"}, {"X-Error-Code": "RepoNotFound"})
             if what == "branch":
-                hub.repositories[("models", repository)][revision] = hub.find("models", repository)[1]
-                hub.log[("models", repository, revision)] = list(hub.log.get(("models", repository, "main"), []))
+                hub.repositories[(kind, repository)][revision] = hub.find(kind, repository)[1]
+                hub.log[(kind, repository, revision)] = list(hub.log.get((kind, repository, "main"), []))
                 return self._answer(201, {})
             if what == "preupload":
                 modes = [
@@ -212,9 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(200, {"files": modes})
             if "create_pr=1" in self.path:
                 # A pull request is a branch of its own.
-                hub.repositories[("models", repository)]["refs/pr/1"] = hub.find("models", repository, revision)[1]
+                hub.repositories[(kind, repository)]["refs/pr/1"] = hub.find(kind, repository, revision)[1]
                 revision = "refs/pr/1"
-            oid = hub.commit("models", repository, revision, [json.loads(line) for line in body.splitlines()])
+            oid = hub.commit(kind, repository, revision, [json.loads(line) for line in body.splitlines()])
             if oid is None:
                 return self._answer(412, {"error": "A commit has happened since."})
             answer = {"commitOid": oid, "commitUrl": f"http://{self.headers['Host']}/{repository}/commit/{oid}"}
@@ -238,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, {})
         body = json.loads(content)
         repository = f"{body.get('organization') or 'lab'}/{body['name']}"
-        self.server_hub.repositories.pop(("models", repository), None)
+        self.server_hub.repositories.pop((f"{body.get('type') or 'model'}s", repository), None)
         return self._answer(200, {})
 
     def parse_request(self) -> bool:

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from tiny import FAMILIES, tiny_pair, tiny_tokenizer
 
 import modeling_electra_rtd
+from modeling_electra_rtd.sharing.remote_code import remote_code_files
 
 
 PUSH = """
@@ -49,8 +50,9 @@ def test_a_pair_arrives_as_a_release(family, hub, client, tmp_path):
     assert done.stdout.split() == [commit] and "lab/pair" in hub.private
     assert len(hub.commits("models", "lab/pair")) == 2
     expected = {*STOCK_FILES, *(f"generator/{name}" for name in STOCK_FILES), "README.md"}
+    expected |= set(remote_code_files())
     assert there.keys() - {".gitattributes"} == expected
-    assert "electra_rtd" not in json.loads(there["config.json"])
+    assert json.loads(there["config.json"])["electra_rtd"]["generator_subfolder"] == "generator"
     card = ModelCard(there["README.md"].decode())
     assert "mine" in card.data.tags and "# pair\n" in card.text and "not measured" in card.text
     # Nothing says where its training began.
