@@ -155,6 +155,10 @@ def generator_config_for(
     return config
 
 
+# Arguments of `from_pretrained` that say where a checkpoint is, rather than how it is loaded.
+HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+
+
 def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrainedConfig:
     """A config object as it is, or the one of a local folder or Hub id (`revision=`, `subfolder=`, `token=`, ...)."""
     return source if isinstance(source, PreTrainedConfig) else AutoConfig.from_pretrained(source, **hub_arguments)

@@ -6,13 +6,12 @@ folder as the discriminator it holds, and this class reads it back as the pair.
 
 import copy
 import json
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-from .backbones import backbone_of, check_sizes, config_from, generator_config_for, nearest
+from .backbones import HUB_ARGUMENTS, backbone_of, check_sizes, config_from, generator_config_for, nearest
 
 
 # The one key this package adds to a native config.json.
@@ -168,9 +167,10 @@ class ElectraRtdConfig(PreTrainedConfig):
         Args:
             generator_width, generator_depth: fractions of the discriminator's; `None` takes the family's default.
             tokenizer: sets `mask_token_id` and `special_token_ids`; needed for any vocabulary but the family's own.
-            objective: any other field of this class.
+            objective: any other field of this class, and `revision`, `subfolder`, `token`, ... of `from_pretrained`.
         """
-        discriminator = native_config(config_from(discriminator))
+        hub = {name: objective.pop(name) for name in HUB_ARGUMENTS if name in objective}
+        discriminator = native_config(config_from(discriminator, **hub))
         pair = {
             "discriminator_config": discriminator,
             "generator_config": generator_config_for(discriminator, generator_width, generator_depth),
@@ -242,12 +242,6 @@ def native_config(config: PreTrainedConfig) -> PreTrainedConfig:
     if hasattr(config, RTD_KEY):
         delattr(config, RTD_KEY)
     return config
-
-
-def holds_pair(folder: str | Path) -> bool:
-    """Whether a local folder is a joint checkpoint (its config has our key)."""
-    path = Path(folder) / "config.json"
-    return path.is_file() and RTD_KEY in json.loads(path.read_text(encoding="utf-8"))
 
 
 def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrainedConfig:

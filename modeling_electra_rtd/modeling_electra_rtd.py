@@ -19,7 +19,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
 from transformers.utils import ModelOutput, logging
 
-from .backbones import backbone_of, config_from, generator_config_for
+from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for
 from .configuration_electra_rtd import RTD_KEY, ElectraRtdConfig, native_config, special_tokens_of
 from .corruption import (
     candidate_positions,
@@ -97,7 +97,7 @@ class ElectraRtdGenerator(PreTrainedModel, EncoderInputs):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> "ElectraRtdGenerator":
         """Load a stock masked-LM checkpoint, or the generator of a joint one."""
-        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **hub)
         if hasattr(config, RTD_KEY):
             return ElectraRtdForPreTraining.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
@@ -277,7 +277,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
             ValueError: for a checkpoint without a generator; `from_pair` builds one.
         """
         if kwargs.get("config") is None:
-            hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
             if not hasattr(config_from(pretrained_model_name_or_path, **hub), RTD_KEY):
                 raise ValueError(
                     f"{pretrained_model_name_or_path} holds no generator; continue from it with "
@@ -502,9 +502,6 @@ def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor,
     """
     losses = functional.binary_cross_entropy_with_logits(logits.float(), is_replaced.float(), reduction="none")
     return (losses * token_mask).sum() / normalizer
-
-
-_HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 
 
 def _loaded(

@@ -26,6 +26,7 @@ FLOW = [
     "corruption",
     "encoder_inputs",
     "modeling_electra_rtd",
+    "model_reference",
     "data.new_folder",
     "data.workers",
     "data.shares",

@@ -1,6 +1,5 @@
 """The clean release of a joint checkpoint: nothing in it needs, or mentions, this package."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM
 
-from ..configuration_electra_rtd import holds_pair, native_config
+from ..configuration_electra_rtd import native_config
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
 from ..finetuning.run import weights_hash
+from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pretraining.run import RECORD
+from ..pretraining.run import CURVES, RECORD
 from .model_card import write_model_card
 from .stock_loading import probe_ids, stock_outputs
 
@@ -36,6 +36,7 @@ def export(
     the tokenizer. `README.md` is its model card.
 
     Args:
+        checkpoint: any name that `find_model` takes.
         run_record: `run.json` of the pre-training; `None` takes the checkpoint's own where there is one.
         results: records of fine-tuning that began with this checkpoint or a release of it.
         language, license: see `write_model_card`.
@@ -45,15 +46,17 @@ def export(
         outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a folder that is no joint checkpoint, an output folder that is taken, or records that do not
+        ValueError: for a model that is no joint checkpoint, an output folder that is taken, or records that do not
             belong to it.
     """
-    if os.path.isdir(checkpoint) and not holds_pair(checkpoint):
+    reference = find_model(checkpoint)
+    if not holds_pair(reference):
         raise ValueError(f"{checkpoint} is not a joint checkpoint: its config has no electra_rtd key")
-    if not os.path.isdir(checkpoint) and os.path.exists(checkpoint):
-        raise ValueError(f"{checkpoint} is not a folder")
-    tokenizer = load_tokenizer(checkpoint)
-    model = ElectraRtdForPreTraining.from_pretrained(checkpoint).eval()
+    tokenizer = load_tokenizer(reference)
+    model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments).eval()
+    if run_record is None:
+        # The card looks for the curves beside the record.
+        run_record, _ = reference.find(RECORD), reference.find(CURVES)
     with new_folder(output_dir) as folder:
         root = Path(folder)
         config = native_config(model.config.discriminator_config)
@@ -66,9 +69,7 @@ def export(
         for place in (root, root / "generator"):
             tokenizer.save_pretrained(place)
         report = _verify(model, root)
-        own_record = Path(checkpoint, RECORD)
-        run_record = run_record or (str(own_record) if own_record.is_file() else None)
-        write_model_card(root, run_record, results or (), language, license, weights_hash(Path(checkpoint)))
+        write_model_card(root, run_record, results or (), language, license, weights_hash(reference.folder))
     return report
 
 

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..backbones import config_from
-from ..configuration_electra_rtd import RTD_KEY
 from ..data.tokenization import load_tokenizer
+from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .pipeline import DiscriminatorLoader, ReplacedTokenDetectionPipeline, TokenizedText
 
@@ -39,11 +38,17 @@ class InspectedToken:
 
 
 def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A joint checkpoint, or a lone discriminator, from a folder or the Hub, with its tokenizer."""
-    tokenizer = load_tokenizer(model)
-    joint = hasattr(config_from(model), RTD_KEY)
-    model_class = ElectraRtdForPreTraining if joint else DiscriminatorLoader
-    return model_class.from_pretrained(model).eval(), tokenizer
+    """A joint checkpoint, or a lone discriminator, with its tokenizer.
+
+    Args:
+        model: any name that `find_model` takes.
+
+    Raises:
+        ValueError: for a model that cannot be loaded.
+    """
+    reference = find_model(model)
+    model_class = ElectraRtdForPreTraining if holds_pair(reference) else DiscriminatorLoader
+    return model_class.from_pretrained(reference.name, **reference.arguments).eval(), load_tokenizer(reference)
 
 
 @torch.no_grad()

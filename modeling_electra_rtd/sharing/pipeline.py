@@ -20,7 +20,7 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from ..backbones import config_from
+from ..backbones import HUB_ARGUMENTS, config_from
 from ..configuration_electra_rtd import RTD_KEY
 from ..modeling_electra_rtd import ElectraRtdDiscriminator
 
@@ -34,7 +34,6 @@ _AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "max": max,
 }
 _HEAD = "discriminator_predictions"
-_HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class DiscriminatorLoader:
         checkpoint, and for an encoder with the head beside it. A checkpoint without the head is loaded without it,
         for the pipeline to refuse: `pipeline` hides what a loader raises behind pages of tracebacks.
         """
-        config = config_from(name_or_path, **{key: arguments[key] for key in _HUB_ARGUMENTS if key in arguments})
+        config = config_from(name_or_path, **{key: arguments[key] for key in HUB_ARGUMENTS if key in arguments})
         stock = type(config) in MODEL_FOR_PRETRAINING_MAPPING and not hasattr(config, RTD_KEY)
         model_class = AutoModelForPreTraining if stock else ElectraRtdDiscriminator
         model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)

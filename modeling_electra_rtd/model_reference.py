@@ -1,0 +1,261 @@
+"""What a user names a model or a tokenizer by: a folder, or a repository of the Hub at one commit.
+
+The names of the Hub are those of its own URIs, with or without `hf://`: `OWNER/NAME[@REVISION][/FOLDER]`.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+from huggingface_hub import ResolvedRevision, hf_hub_download, is_offline_mode, parse_hf_uri, resolve_revision
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HfUriError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
+from transformers.utils import CONFIG_NAME
+
+from .configuration_electra_rtd import RTD_KEY
+
+
+FORMS = "FOLDER, or of the Hub OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION/FOLDER"
+
+_ADDRESSES = ("http://", "https://", "huggingface.co/", "hf.co/")
+_URI = "hf://"
+_HOW_TO_GIVE_A_TOKEN = "set HF_TOKEN, or run `hf auth login`"
+# Owner of ids that have none, such as bert-base-uncased, which the grammar of URIs leaves out.
+_NO_OWNER = "none/"
+
+
+class HubName(NamedTuple):
+    """What `OWNER/NAME[@REVISION][/FOLDER]` says."""
+
+    id: str
+    revision: str | None
+    subfolder: str
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """Where a model is loaded from: `Class.from_pretrained(reference.name, **reference.arguments)`.
+
+    `str` of it is what the user wrote.
+
+    Attributes:
+        text: what the user wrote.
+        role: what it names, for messages: `model`, `tokenizer`.
+        name: a local folder, or the id of a repository.
+        revision: the revision asked for and the commit it stood for (`revision.resolved`) when this was made, so that
+            everything loaded by one reference is of one commit; `None` for a folder.
+        subfolder: of the repository.
+    """
+
+    text: str
+    role: str
+    name: str
+    revision: ResolvedRevision | None = None
+    subfolder: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `from_pretrained`."""
+        return {} if self.revision is None else {"revision": self.revision, "subfolder": self.subfolder}
+
+    @property
+    def from_hub(self) -> dict[str, str] | None:
+        """For records: `id`, `revision` and `subfolder` as asked for, and `commit`; `None` for a folder."""
+        if self.revision is None:
+            return None
+        return {
+            "id": self.name,
+            "revision": str(self.revision),
+            "subfolder": self.subfolder,
+            "commit": self.revision.resolved,
+        }
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie: for a repository, those of them that the cache holds.
+
+        Raises:
+            ValueError: for a repository without a config there.
+        """
+        return Path(self.name) if self.revision is None else self.require(CONFIG_NAME).parent
+
+    @property
+    def parent(self) -> "ModelReference | None":
+        """The folder around this one, by its name where it is local; `None` for the root of a repository."""
+        if self.revision is None:
+            above = os.path.dirname(os.path.realpath(self.name))
+            return dataclasses.replace(self, text=above, name=above)
+        if not self.subfolder:
+            return None
+        text, subfolder = (path.rpartition("/")[0] for path in (self.text.rstrip("/"), self.subfolder))
+        return dataclasses.replace(self, text=text, subfolder=subfolder)
+
+    @property
+    def folder_name(self) -> str:
+        """The last part of the folder that holds the model; empty for the root of a repository."""
+        return os.path.basename(os.path.realpath(self.name) if self.revision is None else self.subfolder)
+
+    def find(self, *names: str) -> Path | None:
+        """The first of these files that there is, from the folder or through the Hub's cache.
+
+        Raises:
+            ValueError: in one line, when the Hub does not give it.
+        """
+        if self.revision is None:
+            return next((Path(self.name, name) for name in names if Path(self.name, name).is_file()), None)
+        unreachable = None
+        for name in names:
+            try:
+                return Path(hf_hub_download(self.name, name, subfolder=self.subfolder or None, revision=self.revision))
+            except LocalEntryNotFoundError as error:
+                unreachable = error
+            except EntryNotFoundError:
+                continue
+            except (HfHubHTTPError, httpx2.TransportError) as error:
+                raise _refusal(self.role, self.text, self.name, error) from error
+        if unreachable is not None:
+            raise _refusal(self.role, self.text, self.name, unreachable) from unreachable
+        return None
+
+    def require(self, *names: str) -> Path:
+        """As `find`, for a model that is none without one of these files.
+
+        Raises:
+            ValueError: if it has none of them, or see `find`.
+        """
+        path = self.find(*names)
+        if path is None:
+            place = "it" if self.revision is None else "/".join(filter(None, (self.name, self.subfolder)))
+            files = names[0] if len(names) == 1 else f"none of {', '.join(names)}"
+            verb = "has no" if len(names) == 1 else "holds"
+            raise ValueError(f"{self.role} {self.text!r}: cannot be loaded ({place} {verb} {files})")
+        return path
+
+
+def find_model(model: str | os.PathLike | ModelReference, role: str = "model") -> ModelReference:
+    """What a user's name of a model stands for. A local folder wins; a reference is returned as it is.
+
+    Whether the Hub has a repository is known on return, which takes one request; whether there is a model in it is
+    known with the first file (`ModelReference.require`). Tokens, cache and offline mode are those of
+    `huggingface_hub`.
+
+    Args:
+        role: what is named, for messages: `model`, `tokenizer`.
+
+    Raises:
+        ValueError: in one line, for a name that is neither, and when the Hub does not give it.
+    """
+    if isinstance(model, ModelReference):
+        return model
+    text = os.fspath(model)
+    path = text if os.path.exists(text) else os.path.expanduser(text)
+    if os.path.isdir(path):
+        return ModelReference(text, role, path)
+    if os.path.isfile(path):
+        raise ValueError(f"{role} {text!r} is a file; give its folder")
+    name = parse_hub_name(text, role)
+    if os.path.exists(name.id):
+        # The libraries would load this folder, whatever revision they are asked for.
+        missing = f"no folder {name.subfolder!r}" if name.revision is None and name.subfolder else "no revisions"
+        raise ValueError(
+            f"{role} {text!r}: the folder {name.id!r} is here, which has {missing}; rename it, or work in another "
+            "folder, to load from the Hub"
+        )
+    try:
+        revision = resolve_revision(name.id, revision=name.revision)
+    except (HfHubHTTPError, httpx2.TransportError, RevisionResolutionError) as error:
+        raise _refusal(role, text, name.id, error) from error
+    return ModelReference(text, role, name.id, revision, name.subfolder)
+
+
+def parse_hub_name(text: str, role: str = "model") -> HubName:
+    """Id, revision and folder of a name of the Hub, from its letters alone.
+
+    Raises:
+        ValueError: for a name that can be none.
+    """
+    if text.lower().startswith(_ADDRESSES):
+        raise ValueError(f"{role} {text!r} is an address{_named_in(text)}")
+    is_uri = text.startswith(_URI)
+    body = text.removeprefix(_URI).rstrip("/")
+    # Backslashes and drives are Windows'.
+    is_path = text.startswith(("/", "~")) or text[1:2] == ":" or "\\" in text or {"", ".", ".."} & {*body.split("/")}
+    if is_path and not is_uri:
+        raise ValueError(f"{role} {text!r}: no such folder")
+    owner = "" if is_uri or "/" in body.partition("@")[0] else _NO_OWNER
+    try:
+        uri = parse_hf_uri(text if is_uri else f"{_URI}models/{owner}{body}")
+    except HfUriError as error:
+        raise ValueError(
+            f"{role} {text!r}: no such folder, and no id of the Hub ({error.msg}); allowed is {FORMS}"
+        ) from None
+    if uri.type != "model":
+        raise ValueError(f"{role} {text!r} is a {uri.type} of the Hub, not a model")
+    if ".." in uri.path_in_repo.split("/"):
+        raise ValueError(f"{role} {text!r}: a folder of the Hub has no '..' in its name")
+    if uri.revision is None and "@" in uri.path_in_repo:
+        folder, _, revision = uri.path_in_repo.rpartition("@")
+        raise ValueError(f"{role} {text!r}: the revision follows the id; give {f'{uri.id}@{revision}/{folder}'!r}")
+    return HubName(uri.id.removeprefix(owner), uri.revision, uri.path_in_repo)
+
+
+def holds_pair(model: str | os.PathLike | ModelReference) -> bool:
+    """Whether a model is a pair, that is, its config has our key.
+
+    Raises:
+        ValueError: for a model without a readable config.
+    """
+    path = find_model(model).require(CONFIG_NAME)
+    try:
+        return RTD_KEY in json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def _named_in(address: str) -> str:
+    try:
+        uri = parse_hf_uri(address)
+    except HfUriError:
+        return f", and of no model of the Hub; allowed is {FORMS}"
+    if uri.type != "model":
+        return f" of a {uri.type}, not of a model"
+    revision = "" if uri.revision is None else f"@{uri.revision.replace('/', '%2F')}"
+    folder = f"/{uri.path_in_repo}" if uri.path_in_repo else ""
+    return f"; give its id, {uri.id + revision + folder!r}"
+
+
+def _refusal(
+    role: str,
+    text: str,
+    repository: str,
+    error: HfHubHTTPError | httpx2.TransportError | RevisionResolutionError | LocalEntryNotFoundError,
+) -> ValueError:
+    if isinstance(error, GatedRepoError):
+        reason = f"access to {repository} is granted on its page, to the owner of a token: {_HOW_TO_GIVE_A_TOKEN}"
+    elif isinstance(error, RepositoryNotFoundError):
+        reason = f"no such folder, and no {repository} on the Hub, unless it is private: {_HOW_TO_GIVE_A_TOKEN}"
+    elif isinstance(error, RevisionNotFoundError):
+        reason = f"{repository} has no such revision"
+    elif not isinstance(error, HfHubHTTPError):
+        why = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the Hub cannot be reached"
+        reason = f"{why}, and the cache does not hold it"
+    else:
+        reason = f"the Hub answers {error.response.status_code} {error.response.reason_phrase}"
+        if error.response.status_code in (401, 403):
+            reason += f"; is the token good for {repository}? {_HOW_TO_GIVE_A_TOKEN}"
+    return ValueError(f"{role} {text!r}: cannot be loaded ({reason})")
