@@ -11,21 +11,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
-from huggingface_hub import ResolvedRevision, hf_hub_download, is_offline_mode, parse_hf_uri, resolve_revision
+from huggingface_hub import (
+    ResolvedRevision,
+    hf_hub_download,
+    is_offline_mode,
+    model_info,
+    parse_hf_uri,
+    resolve_revision,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HfUriError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     RevisionResolutionError,
 )
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from .configuration_electra_rtd import RTD_KEY
 
+
+logger = logging.get_logger(__name__)
 
 FORMS = "FOLDER, or of the Hub OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION/FOLDER"
 
@@ -57,6 +67,7 @@ class ModelReference:
         revision: the revision asked for and the commit it stood for (`revision.resolved`) when this was made, so that
             everything loaded by one reference is of one commit; `None` for a folder.
         subfolder: of the repository.
+        local_files_only: whether the Hub could not be reached, so that the cache alone is asked.
     """
 
     text: str
@@ -64,6 +75,7 @@ class ModelReference:
     name: str
     revision: ResolvedRevision | None = None
     subfolder: str = ""
+    local_files_only: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -71,7 +83,11 @@ class ModelReference:
     @property
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `from_pretrained`."""
-        return {} if self.revision is None else {"revision": self.revision, "subfolder": self.subfolder}
+        if self.revision is None:
+            return {}
+        # Left to themselves, the libraries try each file for half a minute before they believe it.
+        unreachable = {"local_files_only": True} if self.local_files_only else {}
+        return {"revision": self.revision, "subfolder": self.subfolder, **unreachable}
 
     @property
     def from_hub(self) -> dict[str, str] | None:
@@ -111,26 +127,13 @@ class ModelReference:
         return os.path.basename(os.path.realpath(self.name) if self.revision is None else self.subfolder)
 
     def find(self, *names: str) -> Path | None:
-        """The first of these files that there is, from the folder or through the Hub's cache.
+        """The first of these files that there is, from the folder or through the Hub's cache; `None` also for what
+        cannot be told without the Hub.
 
         Raises:
             ValueError: in one line, when the Hub does not give it.
         """
-        if self.revision is None:
-            return next((Path(self.name, name) for name in names if Path(self.name, name).is_file()), None)
-        unreachable = None
-        for name in names:
-            try:
-                return Path(hf_hub_download(self.name, name, subfolder=self.subfolder or None, revision=self.revision))
-            except LocalEntryNotFoundError as error:
-                unreachable = error
-            except EntryNotFoundError:
-                continue
-            except (HfHubHTTPError, httpx2.TransportError) as error:
-                raise _refusal(self.role, self.text, self.name, error) from error
-        if unreachable is not None:
-            raise _refusal(self.role, self.text, self.name, unreachable) from unreachable
-        return None
+        return self._find(names)[0]
 
     def require(self, *names: str) -> Path:
         """As `find`, for a model that is none without one of these files.
@@ -138,19 +141,42 @@ class ModelReference:
         Raises:
             ValueError: if it has none of them, or see `find`.
         """
-        path = self.find(*names)
-        if path is None:
-            place = "it" if self.revision is None else "/".join(filter(None, (self.name, self.subfolder)))
-            files = names[0] if len(names) == 1 else f"none of {', '.join(names)}"
-            verb = "has no" if len(names) == 1 else "holds"
-            raise ValueError(f"{self.role} {self.text!r}: cannot be loaded ({place} {verb} {files})")
-        return path
+        path, unreachable = self._find(names)
+        if path is not None:
+            return path
+        if unreachable is not None:
+            raise _refusal(self.role, self.text, self.name, unreachable) from unreachable
+        place = "it" if self.revision is None else "/".join(filter(None, (self.name, self.subfolder)))
+        missing = f"has no {names[0]}" if len(names) == 1 else f"holds none of {', '.join(names)}"
+        raise ValueError(f"{self.role} {self.text!r}: cannot be loaded ({place} {missing})")
+
+    def _find(self, names: tuple[str, ...]) -> tuple[Path | None, LocalEntryNotFoundError | None]:
+        if self.revision is None:
+            return next((Path(self.name, name) for name in names if Path(self.name, name).is_file()), None), None
+        unreachable = None
+        for name in names:
+            try:
+                path = hf_hub_download(
+                    self.name,
+                    name,
+                    subfolder=self.subfolder or None,
+                    revision=self.revision,
+                    local_files_only=self.local_files_only,
+                )
+                return Path(path), None
+            except LocalEntryNotFoundError as error:
+                unreachable = error
+            except EntryNotFoundError:
+                continue
+            except (HfHubHTTPError, httpx2.TransportError) as error:
+                raise _refusal(self.role, self.text, self.name, error) from error
+        return None, unreachable
 
 
 def find_model(model: str | os.PathLike | ModelReference, role: str = "model") -> ModelReference:
     """What a user's name of a model stands for. A local folder wins; a reference is returned as it is.
 
-    Whether the Hub has a repository is known on return, which takes one request; whether there is a model in it is
+    Whether the Hub has a repository is known on return, which takes two requests; whether there is a model in it is
     known with the first file (`ModelReference.require`). Tokens, cache and offline mode are those of
     `huggingface_hub`.
 
@@ -177,10 +203,26 @@ def find_model(model: str | os.PathLike | ModelReference, role: str = "model") -
             "folder, to load from the Hub"
         )
     try:
-        revision = resolve_revision(name.id, revision=name.revision)
-    except (HfHubHTTPError, httpx2.TransportError, RevisionResolutionError) as error:
+        unreachable = not _is_reachable(name)
+        # Also notes in the cache which commit the revision stood for, for the time without a network.
+        revision = resolve_revision(name.id, revision=name.revision, local_files_only=unreachable)
+    except (HfHubHTTPError, RevisionResolutionError) as error:
         raise _refusal(role, text, name.id, error) from error
-    return ModelReference(text, role, name.id, revision, name.subfolder)
+    if unreachable and not is_offline_mode():
+        logger.warning(f"The Hub cannot be reached: {text} is read from the cache.")
+    return ModelReference(text, role, name.id, revision, name.subfolder, unreachable)
+
+
+def _is_reachable(name: HubName) -> bool:
+    try:
+        model_info(name.id, revision=name.revision)
+    except (httpx2.TransportError, OfflineModeIsEnabled):
+        return False
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            raise
+        return False
+    return True
 
 
 def parse_hub_name(text: str, role: str = "model") -> HubName:

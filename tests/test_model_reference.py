@@ -1,4 +1,4 @@
-"""Names of models: folders win, names of the Hub are taken apart by their letters, and the rest is refused in a line."""
+"""Names of models: folders win, names of the Hub are taken apart, and the rest is refused in one line."""
 
 import json
 import os
