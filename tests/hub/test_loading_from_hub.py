@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from corpus_for_tests import SMALL_RUN, write_corpus
 from hub_server import TOKENS, HubServer, commit_of
+from safetensors.torch import load_file
 from tiny import tiny_pair, tiny_tokenizer
 
 from modeling_electra_rtd.data.blocks import prepare_blocks
 from modeling_electra_rtd.finetuning.run import weights_hash
-from modeling_electra_rtd.sharing.export import export
 
 
 RUN = """
@@ -59,8 +60,6 @@ class Lab:
             self.models[name] = folder / "models" / name
             tiny_pair("electra", seed).save_pretrained(self.models[name])
             tiny_tokenizer(self.models[name])
-        release = folder / "models" / "release"
-        export(str(self.models["main"]), str(release))
         corpus = write_corpus(folder / "corpus", documents=40)
         prepare_blocks(
             [corpus], str(self.models["main"]), str(folder / "blocks"), max_length=32, validation_fraction=0.3,
@@ -77,7 +76,10 @@ class Lab:
         self.server.private.add("lab/secret")
         self.server.add("models", "lab/gated", main)
         self.server.gated.add("lab/gated")
-        self.server.add("models", "lab/release", files_of(release))
+        generator = folder / "models" / "generator"
+        tiny_pair("electra").generator.save_pretrained(generator)
+        tiny_tokenizer(generator)
+        self.server.add("models", "lab/release", main | files_of(generator, "generator/"))
         self.server.add("models", "lab/later", main)
 
     def run(self, commands: list[tuple[str | None, list[str]]], **environment: str) -> list[dict[str, Any]]:
@@ -127,19 +129,19 @@ class Lab:
         }
 
     def written(self, name: str) -> dict[str, Any]:
-        """What the commands of a model wrote, without times and names."""
-        tuned = json.loads((self.folder / f"{name}-tuned" / "record.json").read_text())
-        run = json.loads((self.folder / f"{name}-run" / "run.json").read_text())
-        losses = {key: run["held_out"][key] for key in ("eval_generator_loss", "eval_discriminator_loss")}
+        """What the commands of a model wrote, without times and names; all but the release."""
         metrics = json.loads((self.folder / f"{name}.json").read_text())
+        run = json.loads((self.folder / f"{name}-run" / "run.json").read_text())
+        tuned = json.loads((self.folder / f"{name}-tuned" / "record.json").read_text())
         return {
-            "metrics": {key: value for key, value in metrics.items() if "loss" in key or "auc" in key},
-            "release": weights_hash(self.folder / f"{name}-release"),
-            "blocks": json.loads((self.folder / f"{name}-blocks" / "manifest.json").read_text())["splits"],
-            "begun with": tuned["weights_sha256"],
-            "tuned": weights_hash(self.folder / f"{name}-tuned" / "seed-0"),
-            "losses": losses,
+            "evaluate": {key: value for key, value in metrics.items() if "loss" in key or "auc" in key},
+            "prepare": json.loads((self.folder / f"{name}-blocks" / "manifest.json").read_text())["splits"],
+            "finetune": (tuned["weights_sha256"], weights_hash(self.folder / f"{name}-tuned" / "seed-0")),
+            "pretrain": (run["held_out"]["eval_loss"], weights_hash(self.folder / f"{name}-run")),
         }
+
+    def released(self, name: str) -> dict[str, torch.Tensor]:
+        return load_file(self.folder / f"{name}-release" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -164,15 +166,16 @@ REFUSED = {
 def online(lab) -> dict[str, Any]:
     """Every verb with models of the Hub and the same ones in folders, then with those that it does not give."""
     named = {
-        **{("main", verb): (None, command) for verb, command in lab.commands("lab/pair", "main").items()},
+        ("main", "inspect"): (None, ["inspect", "lab/pair", TEXT]),
+        ("main", "evaluate"): (None, lab.commands("lab/pair", "main")["evaluate"]),
         **{("deep", verb): (SECRET, command) for verb, command in lab.commands(DEEP, "deep").items()},
         **{
-            (f"local {name}", verb): (None, command)
-            for name in ("main", "v1")
-            for verb, command in lab.commands(f"models/{name}", f"local-{name}").items()
+            ("local", verb): (None, command)
+            for verb, command in lab.commands("models/v1", "local").items()
+            if verb != "export"
         },
         ("again", "inspect"): (None, ["inspect", "lab/pair@main", TEXT]),
-        ("again", "prepare"): (None, lab.commands("lab/pair", "again")["prepare"]),
+        ("again", "prepare"): (SECRET, lab.commands(DEEP, "again")["prepare"]),
         **{
             (model, verb): (None, command)
             for model in REFUSED
@@ -186,16 +189,18 @@ def online(lab) -> dict[str, Any]:
 VERBS = ("inspect", "evaluate", "export", "prepare", "finetune", "pretrain")
 
 
-@pytest.mark.parametrize("model", ["main", "deep"])
-def test_a_model_of_the_hub_does_what_its_folder_does(model, lab, online):
-    folder = {"main": "main", "deep": "v1"}[model]
-    for verb in VERBS:
-        for name in (model, f"local {folder}"):
+def test_a_model_of_the_hub_does_what_its_folder_does(lab, online):
+    for name, verb in [("main", "evaluate"), *((name, verb) for name in ("deep", "local") for verb in VERBS)]:
+        if (name, verb) != ("local", "export"):
             assert online[name, verb]["code"] == 0, (name, verb, online[name, verb]["error"][-2000:])
-    assert online[model, "inspect"]["out"] == online[f"local {folder}", "inspect"]["out"]
-    assert lab.written(model) == lab.written(f"local-{folder}")
-    # The two differ in their weights, or nothing would be told by this.
-    assert lab.written("main")["metrics"] != lab.written("deep")["metrics"]
+    assert online["deep", "inspect"]["out"] == online["local", "inspect"]["out"]
+    assert lab.written("deep") == lab.written("local")
+    trained = load_file(lab.models["v1"] / "model.safetensors")
+    released = lab.released("deep")
+    assert released.keys() == {name for name in trained if not name.startswith("generator.")}
+    assert all(torch.equal(weight, trained[name]) for name, weight in released.items())
+    # The branches differ in their weights, or nothing would be told by this.
+    assert online["main", "inspect"]["out"] != online["deep", "inspect"]["out"]
 
 
 def test_records_say_which_commit_was_loaded(lab, online):
@@ -207,7 +212,7 @@ def test_records_say_which_commit_was_loaded(lab, online):
     run = json.loads((lab.folder / "deep-run" / "run.json").read_text())
     assert run["from_hub"] == ["lab/secret"] and run["checkpoints_from_hub"] == {"discriminator_checkpoint": hub}
     assert run["recipe"]["model"]["discriminator_checkpoint"] == DEEP
-    tuned = json.loads((lab.folder / "local-v1-tuned" / "record.json").read_text())
+    tuned = json.loads((lab.folder / "local-tuned" / "record.json").read_text())
     assert tuned["model_from_hub"] is None
     # The first commit that was seen is the one that everything was read from.
     for verb in VERBS:
@@ -244,34 +249,27 @@ def test_a_generator_on_the_hub_is_no_discriminator(online):
 
 
 def test_offline_what_is_cached_loads_without_a_request(lab, online):
-    commands = lab.commands("lab/pair", "main-offline") | {
-        "deep": ["inspect", DEEP, TEXT],
+    moved = json.loads((lab.folder / "deep-tuned" / "asked.json").read_text())
+    commit, moved["model_from_hub"]["commit"] = moved["model_from_hub"]["commit"], "0" * 40
+    (lab.folder / "moved-tuned").mkdir()
+    (lab.folder / "moved-tuned" / "asked.json").write_text(json.dumps(moved))
+    commands = lab.commands(DEEP, "offline") | {
         "resumed": [*lab.commands(DEEP, "deep")["finetune"], "--resume"],
-        "later": ["inspect", "lab/later", TEXT],
-        "later, finetune": lab.commands("lab/later", "refused")["finetune"],
+        "moved": [*lab.commands(DEEP, "moved")["finetune"], "--resume"],
+        "other model": ["inspect", "lab/later", TEXT],
+        "other model, finetune": lab.commands("lab/later", "refused")["finetune"],
         "other revision": ["evaluate", "lab/pair@v1", "--data", "blocks"],
     }
-    asked = lab.folder / "main-tuned" / "asked.json"
-    before = asked.read_text()
-    moved = json.loads(before)
-    moved["model_from_hub"]["commit"] = "0" * 40
-    asked.write_text(json.dumps(moved))
-    commands["moved"] = [*lab.commands("lab/pair", "main")["finetune"], "--resume"]
     results = lab.run([(None, command) for command in commands.values()], HF_HUB_OFFLINE="1")
-    asked.write_text(before)
     found = dict(zip(commands, results, strict=True))
-    for verb in (*VERBS, "deep", "resumed"):
-        assert found[verb]["code"] == 0, (verb, found[verb]["error"][-2000:])
-    assert lab.written("main-offline") == lab.written("main")
-    assert found["inspect"]["out"] == online["main", "inspect"]["out"]
-    assert found["deep"]["out"] == online["deep", "inspect"]["out"]
-    for name in ("later", "later, finetune", "other revision"):
+    for name in (*VERBS, "resumed"):
+        assert found[name]["code"] == 0, (name, found[name]["error"][-2000:])
+    assert lab.written("offline") == lab.written("deep")
+    assert found["inspect"]["out"] == online["deep", "inspect"]["out"]
+    for name in ("other model", "other model, finetune", "other revision"):
         assert "HF_HUB_OFFLINE is set, and the cache does not hold it" in found[name]["error"]
         assert found[name]["code"] == 2 and "Traceback" not in found[name]["error"]
-    assert (
-        f"holds a run with commit '{'0' * 40}', not '{commit_of(files_of(lab.models['main']))}'"
-        in (found["moved"]["error"])
-    )
+    assert f"holds a run with commit '{'0' * 40}', not '{commit}'" in found["moved"]["error"]
     assert [line for result in results for line in result["requests"]] == []
 
 
