@@ -155,8 +155,11 @@ def generator_config_for(
     return config
 
 
-# Arguments of `from_pretrained` that say where a checkpoint is, rather than how it is loaded.
-HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+# Arguments of `from_pretrained` that a checkpoint's config is read with as well.
+HUB_ARGUMENTS = (
+    *("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies"),
+    "trust_remote_code",
+)
 
 
 def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrainedConfig:

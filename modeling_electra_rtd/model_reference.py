@@ -83,11 +83,12 @@ class ModelReference:
     @property
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `from_pretrained`."""
-        if self.revision is None:
-            return {}
+        # Code of a checkpoint does not run, and nobody is asked whether it may.
+        arguments: dict[str, Any] = {"trust_remote_code": False}
+        if self.revision is not None:
+            arguments |= {"revision": self.revision, "subfolder": self.subfolder}
         # Left to themselves, the libraries try each file for half a minute before they believe it.
-        unreachable = {"local_files_only": True} if self.local_files_only else {}
-        return {"revision": self.revision, "subfolder": self.subfolder, **unreachable}
+        return arguments | ({"local_files_only": True} if self.local_files_only else {})
 
     @property
     def from_hub(self) -> dict[str, str] | None:
@@ -294,8 +295,8 @@ def _refusal(
     elif isinstance(error, RevisionNotFoundError):
         reason = f"{repository} has no such revision"
     elif not isinstance(error, HfHubHTTPError):
-        why = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the Hub cannot be reached"
-        reason = f"{why}, and the cache does not hold it"
+        why = "offline mode is on (HF_HUB_OFFLINE)" if is_offline_mode() else "the Hub cannot be reached"
+        reason = f"no such folder; {why}, and the cache does not hold it"
     else:
         reason = f"the Hub answers {error.response.status_code} {error.response.reason_phrase}"
         if error.response.status_code in (401, 403):

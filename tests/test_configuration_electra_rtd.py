@@ -204,3 +204,9 @@ def test_native_config_is_a_copy_without_our_key(tmp_path):
     again = ElectraRtdConfig.from_discriminator(str(tmp_path))
     assert not hasattr(again.discriminator_config, "electra_rtd")
     assert not hasattr(again.generator_config, "electra_rtd")
+
+
+def test_a_discriminator_lies_where_the_arguments_of_from_pretrained_say(tmp_path):
+    tiny_electra_config(num_hidden_layers=2).save_pretrained(tmp_path / "inner")
+    config = ElectraRtdConfig.from_discriminator(str(tmp_path), subfolder="inner", **OBJECTIVE)
+    assert config.num_hidden_layers == 2 and config.mask_token_id == OBJECTIVE["mask_token_id"]

@@ -4,9 +4,12 @@ import json
 import os
 
 import pytest
-from tiny import tiny_electra_config, tiny_pair
+from tiny import tiny_electra_config, tiny_pair, tiny_tokenizer
 
+from modeling_electra_rtd.data.tokenization import load_tokenizer
+from modeling_electra_rtd.finetuning.heads import load_config
 from modeling_electra_rtd.model_reference import find_model, holds_pair, parse_hub_name
+from modeling_electra_rtd.sharing.inspect import load_for_inspection
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_a_folder_wins(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         for text in (name, f"{name}/", f"./{name}", str(tmp_path / name)):
             found = find_model(text)
-            assert (str(found), found.arguments, found.from_hub) == (text, {}, None)
+            assert (str(found), found.revision, found.from_hub) == (text, None, None)
             assert os.path.samefile(found.name, name)
     assert os.path.samefile(find_model("~/bert").name, tmp_path / "bert")
     assert os.path.samefile(find_model(tmp_path / "bert").name, "bert")
@@ -98,6 +101,22 @@ def test_files_of_a_folder_and_of_the_one_around_it(tmp_path):
         inner.require("config.json")
     with pytest.raises(ValueError, match=r"cannot be loaded \(it holds none of a, b\)"):
         inner.require("a", "b")
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, load_config, load_for_inspection])
+def test_code_of_a_checkpoint_does_not_run(load, tmp_path, monkeypatch):
+    """Nor is the user asked whether it may, as transformers does: this user would say yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    tiny_pair("electra").save_pretrained(tmp_path)
+    tiny_tokenizer(tmp_path)
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    for name, classes in (("config.json", {"AutoConfig": "foreign.C"}), ("tokenizer_config.json", {})):
+        values = json.loads((tmp_path / name).read_text())
+        values |= {"auto_map": {"AutoTokenizer": ["foreign.T", None], **classes}, "model_type": "foreign"}
+        (tmp_path / name).write_text(json.dumps(values | {"tokenizer_class": "Foreign"}))
+    with pytest.raises(ValueError, match="custom code"):
+        load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_pairs_are_told_from_others(tmp_path):

@@ -109,8 +109,6 @@ class Lab:
 
     def commands(self, model: str, name: str) -> dict[str, list[str]]:
         """A command of every verb for a model; what they write is called `name`."""
-        small = [part for key, value in SMALL_RUN.items() for part in (f"--{key.replace('_', '-')}", value)]
-        small += ["--blocks", "blocks", "--max-length", "32"]
         own = ["--train-file", "train.csv", "--validation-file", "dev.csv"]
         tiny = ["--seeds", "0", "--max-steps", "1", "--from-scratch-seeds", "0", "--disable-tqdm", "true"]
         return {
@@ -122,11 +120,15 @@ class Lab:
                 *("--output-dir", f"{name}-blocks"),
             ],
             "finetune": ["finetune", "--model", model, *own, *tiny, "--output-dir", f"{name}-tuned"],
-            "pretrain": [
-                *("pretrain", "small_from_google", "--discriminator-checkpoint", model, "--generator-checkpoint"),
-                *("none", "--tokenizer", model, *small, "--output-dir", f"{name}-run"),
-            ],
+            "pretrain": self.pretrain(name, "discriminator-checkpoint", model, "none", tokenizer=model),
         }
+
+    def pretrain(self, name: str, key: str, model: str, generator: str, tokenizer: str = "lab/pair") -> list[str]:
+        recipe = "tiny" if key == "discriminator" else "small_from_google"
+        small = [part for key, value in SMALL_RUN.items() for part in (f"--{key.replace('_', '-')}", value)]
+        options = [f"--{key}", model, "--generator-checkpoint", generator, "--tokenizer", tokenizer]
+        data = ["--blocks", "blocks", "--max-length", "32"]
+        return ["pretrain", recipe, *options, *data, *small, "--output-dir", f"{name}-run"]
 
     def written(self, name: str) -> dict[str, Any]:
         """What the commands of a model wrote, without times and names; all but the release."""
@@ -174,7 +176,12 @@ def online(lab) -> dict[str, Any]:
             for verb, command in lab.commands("models/v1", "local").items()
             if verb != "export"
         },
-        ("again", "inspect"): (None, ["inspect", "lab/pair@main", TEXT]),
+        ("again", "inspect"): (None, ["inspect", "hf://lab/pair@main", TEXT]),
+        ("two", "pretrain"): (
+            None,
+            lab.pretrain("two", "discriminator-checkpoint", "lab/pair", "lab/release/generator"),
+        ),
+        ("config", "pretrain"): (None, lab.pretrain("config", "discriminator", "lab/pair@v1", "none")),
         ("again", "prepare"): (SECRET, lab.commands(DEEP, "again")["prepare"]),
         **{
             (model, verb): (None, command)
@@ -218,6 +225,25 @@ def test_records_say_which_commit_was_loaded(lab, online):
     for verb in VERBS:
         files = [line for line in online["deep", verb]["requests"] if "/resolve/" in line]
         assert all("/resolve/v1/" not in line and f"/resolve/{commit}/" in line for line in files)
+
+
+def test_a_recipe_names_two_checkpoints_or_a_config(lab, online):
+    for name in ("two", "config"):
+        assert online[name, "pretrain"]["code"] == 0, online[name, "pretrain"]["error"][-2000:]
+    run = json.loads((lab.folder / "two-run" / "run.json").read_text())
+    found = run["checkpoints_from_hub"]
+    assert run["from_hub"] == ["lab/pair", "lab/release"]
+    assert found["discriminator_checkpoint"]["id"] == "lab/pair"
+    assert (found["generator_checkpoint"]["id"], found["generator_checkpoint"]["subfolder"]) == (
+        ("lab/release", "generator")
+    )
+    ours, given = (
+        json.loads((folder / "config.json").read_text()) for folder in (lab.folder / "config-run", lab.models["v1"])
+    )
+    same = ("model_type", "hidden_size", "embedding_size", "num_hidden_layers", "num_attention_heads")
+    assert [ours[key] for key in same] == [given[key] for key in same]
+    run = json.loads((lab.folder / "config-run" / "run.json").read_text())
+    assert run["from_hub"] == [] and run["checkpoints_from_hub"] == {}
 
 
 def test_a_second_call_downloads_nothing(lab, online):
@@ -267,7 +293,7 @@ def test_offline_what_is_cached_loads_without_a_request(lab, online):
     assert lab.written("offline") == lab.written("deep")
     assert found["inspect"]["out"] == online["deep", "inspect"]["out"]
     for name in ("other model", "other model, finetune", "other revision"):
-        assert "HF_HUB_OFFLINE is set, and the cache does not hold it" in found[name]["error"]
+        assert "offline mode is on (HF_HUB_OFFLINE), and the cache does not hold it" in found[name]["error"]
         assert found[name]["code"] == 2 and "Traceback" not in found[name]["error"]
     assert f"holds a run with commit '{'0' * 40}', not '{commit}'" in found["moved"]["error"]
     assert [line for result in results for line in result["requests"]] == []
