@@ -37,7 +37,7 @@ from .configuration_electra_rtd import RTD_KEY
 
 logger = logging.get_logger(__name__)
 
-FORMS = "FOLDER, or of the Hub OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION/FOLDER"
+_FORMS = "FOLDER, or of the Hub OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION/FOLDER"
 
 _ADDRESSES = ("http://", "https://", "huggingface.co/", "hf.co/")
 _URI = "hf://"
@@ -245,7 +245,7 @@ def parse_hub_name(text: str, role: str = "model") -> HubName:
         uri = parse_hf_uri(text if is_uri else f"{_URI}models/{owner}{body}")
     except HfUriError as error:
         raise ValueError(
-            f"{role} {text!r}: no such folder, and no id of the Hub ({error.msg}); allowed is {FORMS}"
+            f"{role} {text!r}: no such folder, and no id of the Hub ({error.msg}); allowed is {_FORMS}"
         ) from None
     if uri.type != "model":
         raise ValueError(f"{role} {text!r} is a {uri.type} of the Hub, not a model")
@@ -274,7 +274,7 @@ def _named_in(address: str) -> str:
     try:
         uri = parse_hf_uri(address)
     except HfUriError:
-        return f", and of no model of the Hub; allowed is {FORMS}"
+        return f", and of no model of the Hub; allowed is {_FORMS}"
     if uri.type != "model":
         return f" of a {uri.type}, not of a model"
     revision = "" if uri.revision is None else f"@{uri.revision.replace('/', '%2F')}"
