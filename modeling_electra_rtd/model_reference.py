@@ -151,7 +151,7 @@ class ModelReference:
         missing = f"has no {names[0]}" if len(names) == 1 else f"holds none of {', '.join(names)}"
         raise ValueError(f"{self.role} {self.text!r}: cannot be loaded ({place} {missing})")
 
-    def _find(self, names: tuple[str, ...]) -> tuple[Path | None, LocalEntryNotFoundError | None]:
+    def _find(self, names: tuple[str, ...]) -> tuple[Path | None, LocalEntryNotFoundError | HfHubHTTPError | None]:
         if self.revision is None:
             return next((Path(self.name, name) for name in names if Path(self.name, name).is_file()), None), None
         unreachable = None
@@ -166,7 +166,8 @@ class ModelReference:
                 )
                 return Path(path), None
             except LocalEntryNotFoundError as error:
-                unreachable = error
+                # Also what the client makes of a Hub that answers with an error.
+                unreachable = error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
             except EntryNotFoundError:
                 continue
             except (HfHubHTTPError, httpx2.TransportError) as error:

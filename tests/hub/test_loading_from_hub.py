@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from corpus_for_tests import SMALL_RUN, write_corpus
-from hub_server import TOKENS, HubServer, commit_of
+from hub_server import TOKENS, Fault, HubServer, commit_of
 from safetensors.torch import load_file
 from tiny import tiny_pair, tiny_tokenizer
 
@@ -81,6 +81,8 @@ class Lab:
         tiny_tokenizer(generator)
         self.server.add("models", "lab/release", main | files_of(generator, "generator/"))
         self.server.add("models", "lab/later", main)
+        self.server.add("models", "lab/forbidden", main)
+        self.server.faults.append(Fault("lab/forbidden/resolve", 403, times=1000))
 
     def run(self, commands: list[tuple[str | None, list[str]]], **environment: str) -> list[dict[str, Any]]:
         """`code`, `out`, `error` and the server's `requests` of each command; commands come with their token."""
@@ -156,6 +158,7 @@ def lab(tmp_path_factory):
 REFUSED = {
     "lab/none": "no lab/none on the Hub, unless it is private: set HF_TOKEN, or run `hf auth login`",
     DEEP: "no lab/secret on the Hub, unless it is private: set HF_TOKEN",
+    "lab/forbidden": "the Hub answers 403 Forbidden; is the token good for lab/forbidden? set HF_TOKEN",
     "lab/gated": "access to lab/gated is granted on its page",
     "lab/pair@v9": "lab/pair has no such revision",
     "lab/pair@" + "0" * 40: "cannot be loaded (lab/pair has no such revision)",
