@@ -159,6 +159,13 @@ def generator_config_for(
     return config
 
 
+# Arguments of `from_pretrained` that a checkpoint's config is read with as well.
+HUB_ARGUMENTS = (
+    *("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies"),
+    "trust_remote_code",
+)
+
+
 def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrainedConfig:
     """A config object as it is, or the one of a local folder or Hub id (`revision=`, `subfolder=`, `token=`, ...)."""
     return source if isinstance(source, PreTrainedConfig) else AutoConfig.from_pretrained(source, **hub_arguments)

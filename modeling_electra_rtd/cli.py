@@ -14,6 +14,9 @@ from typing import Any
 from . import __version__
 
 
+_MODEL = "a folder, or of the Hub OWNER/NAME[@REVISION][/FOLDER]"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     argv = [_dashed(argument) for argument in (sys.argv[1:] if argv is None else argv)]
@@ -71,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--dataset", help="Hub dataset id, instead of --corpus")
     sub.add_argument("--dataset-name", help="configuration of the Hub dataset")
     sub.add_argument("--dataset-split", default="train", help="split of the Hub dataset")
-    sub.add_argument("--tokenizer", required=True, help="folder or Hub id of a fast tokenizer with a mask token")
+    sub.add_argument("--tokenizer", required=True, help=f"a fast tokenizer with a mask token: {_MODEL}")
     sub.add_argument("--output-dir", required=True, help="a new folder for the blocks")
     sub.add_argument("--max-length", type=int, default=128, help="positions of a block")
     sub.add_argument("--validation-fraction", type=float, default=0.01, help="share of documents held out")
@@ -89,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         "fine-tune on a task, or on your own labelled files; fields of the recipe can follow as --field value",
     )
     sub.add_argument("--task", nargs="+", help="one or more of the table of tasks, or glue for its nine")
-    sub.add_argument("--model", required=True, help="checkpoint of this package or of stock transformers, or a Hub id")
+    sub.add_argument("--model", required=True, help=f"checkpoint of this package or of stock transformers: {_MODEL}")
     sub.add_argument("--output-dir", required=True, help="a new folder for models, predictions, record and table")
     sub.add_argument("--data-dir", help="folder in the task's official layout; by default the Hub is read")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run each; medians are reported")
@@ -112,14 +115,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.set_defaults(overrides={})
 
     sub = verb("evaluate", _evaluate, "held-out RTD metrics of a joint checkpoint")
-    sub.add_argument("model", help="joint checkpoint")
+    sub.add_argument("model", help=f"joint checkpoint: {_MODEL}")
     sub.add_argument("--data", required=True, help="folder of blocks")
     sub.add_argument("--split", choices=("train", "validation"), default="validation")
     sub.add_argument("--max-blocks", type=int, default=None, help="use this many, evenly spread; by default all")
     sub.add_argument("--json", metavar="FILE", help="write the metrics here as well")
 
     sub = verb("export", _export, "write and verify a release that stock transformers loads")
-    sub.add_argument("checkpoint", help="joint checkpoint")
+    sub.add_argument("checkpoint", help=f"joint checkpoint: {_MODEL}")
     sub.add_argument("--output-dir", required=True, help="a new folder for the release")
     sub.add_argument("--run-record", metavar="RUN.json", help="of the pre-training; by default the checkpoint's own")
     sub.add_argument("--results", nargs="+", metavar="RECORD.json", help="records of finetune from this checkpoint")
@@ -144,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--space", metavar="OWNER/NAME", help="also upload the demo of it, as a Space of this name")
 
     sub = verb("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
-    sub.add_argument("model", help="joint checkpoint, or a discriminator alone")
+    sub.add_argument("model", help=f"joint checkpoint, or a discriminator alone: {_MODEL}")
     sub.add_argument("text", nargs="+", help="texts")
     sub.add_argument("--html", metavar="FILE", help="write a page with a heat map of the first text")
     sub.add_argument("--seed", type=int, default=0, help="of the corruption")

@@ -185,9 +185,10 @@ class ElectraRtdConfig(PreTrainedConfig):
         Args:
             generator_width, generator_depth: fractions of the discriminator's; `None` takes the family's default.
             tokenizer: sets `mask_token_id` and `special_token_ids`; needed for any vocabulary but the family's own.
-            objective: any other field of this class.
+            objective: any other field of this class, and `revision`, `subfolder`, `token`, ... of `from_pretrained`.
         """
-        discriminator = native_config(config_from(discriminator))
+        hub = {name: objective.pop(name) for name in HUB_ARGUMENTS if name in objective}
+        discriminator = native_config(config_from(discriminator, **hub))
         pair = {
             "discriminator_config": discriminator,
             "generator_config": generator_config_for(discriminator, generator_width, generator_depth),

@@ -160,7 +160,7 @@ def test_bad_runs_are_refused_in_one_line(data, tmp_path, capsys):
 def test_bad_models_are_refused_in_one_line(data, trained, tmp_path, capsys):
     assert "already holds a run" in fails(capsys, "pretrain", "tiny", *small_run(data, trained))
     release = str(tmp_path / "release")
-    assert "not a joint checkpoint" in fails(capsys, "export", data[1], "--output-dir", release)
+    assert "has no config.json" in fails(capsys, "export", data[1], "--output-dir", release)
     fails(capsys, "export", str(tmp_path / "nowhere"), "--output-dir", release)
     assert not (tmp_path / "release").exists()
     fails(capsys, "evaluate", trained, "--data", str(tmp_path / "nowhere"))

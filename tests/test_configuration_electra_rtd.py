@@ -19,7 +19,7 @@ from tiny import (
 from transformers import AutoConfig, BertConfig, BertTokenizer, ElectraConfig, ModernBertConfig
 
 from modeling_electra_rtd import ElectraRtdConfig
-from modeling_electra_rtd.configuration_electra_rtd import holds_pair, native_config, special_tokens_of
+from modeling_electra_rtd.configuration_electra_rtd import native_config, special_tokens_of
 
 
 CHANGED = {
@@ -166,7 +166,6 @@ def test_on_disk_it_is_native_and_read_back_the_same(family, objective, tmp_path
         assert other.generator_config.num_hidden_layers == 2
         for name, value in {**OBJECTIVE, **objective}.items():
             assert getattr(other, name) == value
-    assert holds_pair(tmp_path)
 
 
 def test_objective_can_be_overridden_when_loading(tmp_path):
@@ -207,7 +206,7 @@ def test_native_config_is_a_copy_without_our_key(tmp_path):
     assert not hasattr(again.generator_config, "electra_rtd")
 
 
-def test_holds_pair_tells_joint_folders_from_others(tmp_path):
-    assert not holds_pair(tmp_path)
-    tiny_electra_config().save_pretrained(tmp_path)
-    assert not holds_pair(tmp_path)
+def test_a_discriminator_lies_where_the_arguments_of_from_pretrained_say(tmp_path):
+    tiny_electra_config(num_hidden_layers=2).save_pretrained(tmp_path / "inner")
+    config = ElectraRtdConfig.from_discriminator(str(tmp_path), subfolder="inner", **OBJECTIVE)
+    assert config.num_hidden_layers == 2 and config.mask_token_id == OBJECTIVE["mask_token_id"]

@@ -92,7 +92,7 @@ def test_what_is_no_joint_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a joint checkpoint"):
         export(str(tmp_path / "plain"), str(tmp_path / "release"))
     (tmp_path / "file").write_text("text", encoding="utf-8")
-    with pytest.raises(ValueError, match="not a folder"):
+    with pytest.raises(ValueError, match="give its folder"):
         export(str(tmp_path / "file"), str(tmp_path / "release"))
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "file"}
 

@@ -299,7 +299,7 @@ def test_a_folder_without_a_tokenizer_is_refused(model, data_dir, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(model, bare, ignore=shutil.ignore_patterns("*token*", "vocab*"))
     data = read_task(TASKS["cola"], data_dir)
-    with pytest.raises(ValueError, match="the folder holds none of tokenizer.json"):
+    with pytest.raises(ValueError, match="it holds none of tokenizer.json"):
         finetune(TASKS["cola"], data, str(bare), str(tmp_path / "run"), [0], QUICK)
     with pytest.raises(ValueError, match="is a file; give its folder"):
         finetune(TASKS["cola"], data, f"{model}/config.json", str(tmp_path / "run"), [0], QUICK)

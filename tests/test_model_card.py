@@ -141,6 +141,11 @@ def test_a_base_model_is_named_only_where_training_continued(tmp_path):
     assert render(continued).data.base_model == list(pair.values())
     assert "continued from google/electra-small-discriminator and" in render(continued).text
     assert render({**continued, "from_hub": []}).data.base_model is None
+    part = {"discriminator_checkpoint": "hf://lab/pair@v1/last", "generator_checkpoint": "lab/<b>x</b>"}
+    card = render({**with_model(**part), "from_hub": ["lab/pair"]})
+    assert card.data.base_model == ["lab/pair"]
+    part["discriminator_checkpoint"] = "lab/pair@v1/last"
+    assert "continued from lab/pair@v1/last and" in render({**with_model(**part), "from_hub": ["lab/pair"]}).text
     local = with_model(discriminator_checkpoint=str(tmp_path / "mine"))
     assert render(local).data.base_model is None
     assert "continued from a checkpoint on disk, mine." in render(local).text

@@ -28,6 +28,7 @@ FLOW = [
     "encoder_inputs",
     "modeling_electra_rtd",
     "pipeline_electra_rtd",
+    "model_reference",
     "data.new_folder",
     "data.workers",
     "data.shares",

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
+from pathlib import Path
 
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..model_reference import ModelReference, find_model
 from .encoding import text_encoder
 
 
@@ -17,31 +18,34 @@ CONVENTIONAL_TOKENS = {
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-TOKENIZER_FILES = {"tokenizer.json", "vocab.txt", "vocab.json"}
+# What a vocabulary is read from, in the order of preference; the last ones are SentencePiece's.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json"),
+    *("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model"),
+)
 REQUIRED_TOKENS = ("mask_token", "cls_token", "sep_token", "pad_token")
 
 
-def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
+def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFast:
     """Loads a fast tokenizer from the Hub or a folder, also one that holds only `tokenizer.json` or `vocab.txt`.
 
     A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter.
 
+    Args:
+        name_or_path: any name that `find_model` takes.
+
     Raises:
         ValueError: it cannot be loaded, is not fast, or lacks a mask, cls, sep or pad token.
     """
-    if os.path.isfile(name_or_path):
-        raise ValueError(f"{name_or_path!r} is a file; give its folder")
-    if not os.path.isdir(name_or_path) and (name_or_path.startswith((".", os.sep)) or name_or_path.count("/") > 1):
-        raise ValueError(f"{name_or_path!r}: no such folder")
-    files = set(os.listdir(name_or_path)) if os.path.isdir(name_or_path) else set()
-    if files and not any(name in TOKENIZER_FILES or name.endswith(".model") for name in files):
-        # From a config alone, transformers would make up a vocabulary of special tokens.
-        raise ValueError(f"tokenizer {name_or_path!r}: the folder holds none of {', '.join(sorted(TOKENIZER_FILES))}")
+    reference = find_model(name_or_path, "tokenizer")
+    # From a config alone, transformers would make up a vocabulary of special tokens.
+    vocabulary_file = reference.require(*TOKENIZER_FILES)
+    name_or_path = reference.text
     try:
-        if "vocab.txt" in files and not files & {"tokenizer.json", "tokenizer_config.json", "config.json"}:
-            tokenizer = _from_vocabulary_file(os.path.join(name_or_path, "vocab.txt"))
+        if vocabulary_file.name == "vocab.txt" and reference.find("tokenizer_config.json", "config.json") is None:
+            tokenizer = _from_vocabulary_file(vocabulary_file)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+            tokenizer = AutoTokenizer.from_pretrained(reference.name, **reference.arguments)
     except Exception as error:  # files, JSON, the Hub client: each has exceptions of its own, some many lines long
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"tokenizer {name_or_path!r}: cannot be loaded ({reason})") from error
@@ -64,8 +68,8 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def _from_vocabulary_file(path: str) -> PreTrainedTokenizerFast:
-    with open(path, encoding="utf-8") as file:
+def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:
+    with path.open(encoding="utf-8") as file:
         words = [line.rstrip("\n") for line in file]
     lowercase = all(word == word.lower() for word in words if not word.startswith("["))
     return BertTokenizer(vocab={word: index for index, word in enumerate(words)}, do_lower_case=lowercase)

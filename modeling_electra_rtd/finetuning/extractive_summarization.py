@@ -15,6 +15,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
@@ -36,7 +37,7 @@ class ExtractiveSummarization(TaskKind):
 
     num_sentences: int = 1
 
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         names = {"id2label": {0: "left_out", 1: "in_summary"}, "label2id": {"left_out": 0, "in_summary": 1}}
         return load_with_new_head(AutoModelForTokenClassification, checkpoint, **names)
 

@@ -1,21 +1,21 @@
 """A pre-trained encoder under a stock head that is new; whatever else would be new is refused."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 from ..configuration_electra_rtd import native_config
+from ..model_reference import ModelReference, find_model
 
 
 # Stock architectures whose checkpoints hold a generator: as encoders they are the weaker half of a pair.
 _GENERATORS = ("ElectraForMaskedLM",)
 
 
-def load_with_new_head(auto_class: Any, checkpoint: str, **config_overrides: Any) -> PreTrainedModel:
+def load_with_new_head(auto_class: Any, checkpoint: str | ModelReference, **config_overrides: Any) -> PreTrainedModel:
     """The encoder of a checkpoint under the head of a task, in 32-bit floats whatever it was saved in.
 
     The head is always new, also where the checkpoint has one of the same kind: only so do seeds differ by their heads.
@@ -29,8 +29,7 @@ def load_with_new_head(auto_class: Any, checkpoint: str, **config_overrides: Any
     Raises:
         ValueError: for a checkpoint that is missing, is a generator, or lacks weights of the encoder.
     """
-    if not Path(checkpoint).is_dir() and (checkpoint.startswith((".", "/")) or checkpoint.count("/") > 1):
-        raise ValueError(f"model {checkpoint!r}: no such folder")
+    checkpoint = find_model(checkpoint)
     refuse_generator(checkpoint)
     model = fresh(auto_class, load_config(checkpoint, **config_overrides))
     # What stock loading reports, another head and a generator beside the discriminator, is meant to be so.
@@ -38,7 +37,11 @@ def load_with_new_head(auto_class: Any, checkpoint: str, **config_overrides: Any
     logging.set_verbosity_error()
     try:
         encoder, report = type(model.base_model).from_pretrained(
-            checkpoint, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+            checkpoint.name,
+            **checkpoint.arguments,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     except (OSError, KeyError, SafetensorError) as error:
         raise _cannot_be_loaded(checkpoint, error) from error
@@ -49,7 +52,7 @@ def load_with_new_head(auto_class: Any, checkpoint: str, **config_overrides: Any
     missing = sorted(name for name in missing if name in needed and not name.startswith("pooler."))
     if missing:
         raise ValueError(
-            f"model {checkpoint!r}: {len(missing)} weights of the encoder are missing or have another size, "
+            f"model {str(checkpoint)!r}: {len(missing)} weights of the encoder are missing or have another size, "
             f"{missing[0]} among them"
         )
     model.base_model.load_state_dict({name: weight for name, weight in encoder.state_dict().items() if name in needed})
@@ -61,33 +64,35 @@ def fresh(auto_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
     return auto_class.from_config(config, dtype=torch.float32)
 
 
-def load_config(checkpoint: str, **overrides: Any) -> PreTrainedConfig:
+def load_config(checkpoint: str | ModelReference, **overrides: Any) -> PreTrainedConfig:
     """The config of a checkpoint with some fields overridden; of a pair, nothing but its discriminator's.
 
     Raises:
         ValueError: in one line, for a checkpoint without a readable one.
     """
+    checkpoint = find_model(checkpoint)
+    checkpoint.require(CONFIG_NAME)
     try:
-        return native_config(AutoConfig.from_pretrained(checkpoint, **overrides))
+        return native_config(AutoConfig.from_pretrained(checkpoint.name, **checkpoint.arguments, **overrides))
     except (OSError, ValueError) as error:
         raise _cannot_be_loaded(checkpoint, error) from error
 
 
-def _cannot_be_loaded(checkpoint: str, error: Exception) -> ValueError:
+def _cannot_be_loaded(checkpoint: ModelReference, error: Exception) -> ValueError:
     reason = str(error).strip().partition("\n")[0]
-    return ValueError(f"model {checkpoint!r}: cannot be loaded ({reason})")
+    return ValueError(f"model {str(checkpoint)!r}: cannot be loaded ({reason})")
 
 
-def refuse_generator(checkpoint: str) -> None:
+def refuse_generator(checkpoint: str | ModelReference) -> None:
     """Say so when a checkpoint is the generator of a pair.
 
     Raises:
         ValueError: for a stock ELECTRA generator, or the `generator/` of a release.
     """
-    folder = Path(checkpoint)
-    beside = folder.is_dir() and folder.resolve().name == "generator" and (folder.resolve().parent / "config.json")
-    if beside and beside.is_file():
-        raise ValueError(f"model {checkpoint!r} is a generator; fine-tune the discriminator, {beside.parent}")
-    config = load_config(checkpoint)
-    if set(config.architectures or ()) & set(_GENERATORS):
-        raise ValueError(f"model {checkpoint!r} is a generator ({config.architectures[0]}); fine-tune a discriminator")
+    checkpoint = find_model(checkpoint)
+    beside = checkpoint.parent if checkpoint.folder_name == "generator" else None
+    if beside is not None and beside.find(CONFIG_NAME) is not None:
+        raise ValueError(f"model {str(checkpoint)!r} is a generator; fine-tune the discriminator, {beside}")
+    architectures = load_config(checkpoint).architectures or ()
+    if set(architectures) & set(_GENERATORS):
+        raise ValueError(f"model {str(checkpoint)!r} is a generator ({architectures[0]}); fine-tune a discriminator")

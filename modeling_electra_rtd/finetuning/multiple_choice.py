@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForMultipleChoice, PreTrainedConfig, PreTrainedModel
 
+from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
@@ -19,7 +20,7 @@ from .task_kind import TaskKind
 class MultipleChoice(TaskKind):
     """Each choice is read with the context, as a pair, and scored by one logit; the softmax is over the choices."""
 
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         return load_with_new_head(AutoModelForMultipleChoice, checkpoint)
 
     def fresh_model(self, config: PreTrainedConfig) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
@@ -61,7 +62,7 @@ class QuestionAnswering(TaskKind):
     def _may_be_unanswerable(self) -> bool:
         return self.task.metric == "squad_v2"
 
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         return load_with_new_head(AutoModelForQuestionAnswering, checkpoint)
 
     def fresh_model(self, config: PreTrainedConfig) -> PreTrainedModel:

@@ -9,6 +9,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from ..machine import environment
+from ..model_reference import ModelReference, find_model
 from ..sharing.release import weights_hash
 from .reading import TaskData
 from .recipes import KINDS
@@ -30,7 +31,7 @@ SUBMISSION = "submission"
 def finetune(
     task: Task,
     data: TaskData,
-    checkpoint: str,
+    checkpoint: str | ModelReference,
     output_dir: str,
     seeds: list[int],
     values: dict[str, Any] | None = None,
@@ -43,7 +44,7 @@ def finetune(
     labels `confusion.png`, and for test splits of a task with a site `submission/`, by the median seed.
 
     Args:
-        checkpoint: of this package, a stock checkpoint, or a Hub id; the tokenizer is its own.
+        checkpoint: of this package or stock, by any name that `find_model` takes; the tokenizer is its own.
         seeds: of the new head, the order of the examples and dropout.
         values: fields of `FinetuningArguments`, and options of the task's kind such as `doc_stride`.
         resume: keep the seeds that an interrupted run of the same task, model, data and settings has finished.
@@ -65,6 +66,7 @@ def finetune(
     for split in ("train", "validation"):
         if split not in data.splits or not len(data.splits[split]):
             raise ValueError(f"{task.name}: no {split} split")
+    checkpoint = find_model(checkpoint)
     asked = asked_for(task, data, checkpoint, values)
     check_folder(folder, resume, asked)
     if diagnostics is not None:
@@ -88,8 +90,9 @@ def finetune(
         "task": task.name,
         "kind": task.kind,
         "headline": task.headline,
-        "model": checkpoint,
-        "weights_sha256": asked["weights_sha256"],
+        "model": str(checkpoint),
+        "model_from_hub": checkpoint.from_hub,
+        "weights_sha256": weights_hash(checkpoint.folder),
         "warm_started": warm_started(model) if run.kind.generates else "the encoder; the head is new",
         "data": {
             "sources": data.sources,
@@ -118,12 +121,14 @@ def finetune(
     return record
 
 
-def asked_for(task: Task, data: TaskData, checkpoint: str, values: dict[str, Any]) -> dict[str, Any]:
+def asked_for(task: Task, data: TaskData, checkpoint: ModelReference, values: dict[str, Any]) -> dict[str, Any]:
     """What decides a run's results, as `ASKED` holds it."""
     return {
         "task": task.name,
-        "model": checkpoint,
-        "weights_sha256": weights_hash(Path(checkpoint)),
+        "model": str(checkpoint),
+        "model_from_hub": checkpoint.from_hub,
+        # Those of the Hub are not here yet; their commit stands for them.
+        "weights_sha256": weights_hash(checkpoint.folder) if checkpoint.from_hub is None else None,
         "sources": dict(data.sources),
         "examples": {name: len(split) for name, split in data.splits.items()},
         "settings": {name: value for name, value in sorted(values.items()) if name != "disable_tqdm"},
@@ -155,11 +160,10 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
     for name, value in asked.items():
         if before.get(name) == value:
             continue
-        if isinstance(value, dict):
-            differing = sorted(key for key in {*value, *before[name]} if value.get(key) != before[name].get(key))
-            name, value, old = differing[0], value.get(differing[0]), before[name].get(differing[0])
-        else:
-            old = before.get(name)
+        old = before.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            name = min(key for key in {*value, *old} if value.get(key) != old.get(key))
+            value, old = value.get(name), old.get(name)
         raise ValueError(f"{folder} holds a run with {name} {old!r}, not {value!r}; use another --output-dir")
 
 

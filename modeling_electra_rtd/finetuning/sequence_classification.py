@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedConfig, PreTrainedModel
 
+from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
@@ -22,7 +23,7 @@ class SequenceClassification(TaskKind):
     def _is_regression(self) -> bool:
         return self.task.kind == "regression"
 
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         overrides = {"num_labels": 1, "problem_type": "regression"}
         if not self._is_regression:
             overrides = {

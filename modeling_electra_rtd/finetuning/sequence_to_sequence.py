@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
@@ -59,7 +60,7 @@ class SequenceToSequence(TaskKind):
 
     generates: ClassVar[bool] = True
 
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         """
         Raises:
             ValueError: for a `max_target_length` beyond the decoder's positions; see `load_with_new_head`.

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
@@ -28,7 +29,7 @@ class Tagging(TaskKind):
     without any (characters that the tokenizer drops) is tagged as the majority is.
     """
 
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         names = {"id2label": dict(enumerate(self.labels)), "label2id": {name: i for i, name in enumerate(self.labels)}}
         return load_with_new_head(AutoModelForTokenClassification, checkpoint, **names)
 

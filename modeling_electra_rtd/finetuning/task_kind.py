@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..model_reference import ModelReference
 from .tasks import Task
 
 
@@ -47,7 +48,7 @@ class TaskKind(ABC):
         return 8 if torch.accelerator.is_available() else None
 
     @abstractmethod
-    def load_model(self, checkpoint: str) -> PreTrainedModel:
+    def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         """The checkpoint's encoder under this kind's head, which is new.
 
         Any stock or native checkpoint; what is missing must be the head alone.

@@ -20,6 +20,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from ..cpu_dropout import use_cpu_dropout
 from ..data.tokenization import load_tokenizer
 from ..machine import keep_freed_memory
+from ..model_reference import ModelReference
 from .heads import load_config
 from .reading import TaskData
 from .recipes import KINDS, kind_options
@@ -41,7 +42,7 @@ class TaskRun:
         ValueError: for settings, a tokenizer or data that do not fit.
     """
 
-    def __init__(self, task: Task, data: TaskData, checkpoint: str, folder: Path, values: dict[str, Any]):
+    def __init__(self, task: Task, data: TaskData, checkpoint: ModelReference, folder: Path, values: dict[str, Any]):
         self.task, self.checkpoint, self.folder = task, checkpoint, folder
         values, self.options = kind_options(values, task)
         self.values = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..model_reference import ModelReference, find_model
 from .reading import MissingData, TaskData, read_task
 from .recipes import kind_options
 from .report import markdown_table
@@ -19,7 +20,7 @@ logger = logging.get_logger(__name__)
 
 def finetune_set(
     tasks: list[Task],
-    checkpoint: str,
+    checkpoint: str | ModelReference,
     output_dir: str,
     seeds: list[int],
     values: dict[str, Any] | None = None,
@@ -46,6 +47,8 @@ def finetune_set(
     if len(set(names)) < len(names):
         raise ValueError(f"tasks are {', '.join(names)}; give each once")
     check_folder(folder, resume)
+    # Once, so that every task begins with the same commit.
+    checkpoint = find_model(checkpoint)
     read, left_out = {}, []
     for task in tasks:
         kind_options(values, task)
@@ -94,7 +97,7 @@ def read_diagnostics(data_dir: str | None) -> TaskData | None:
 
 
 def _finished(
-    task: Task, data: TaskData, checkpoint: str, folder: Path, seeds: list[int], values: dict[str, Any]
+    task: Task, data: TaskData, checkpoint: ModelReference, folder: Path, seeds: list[int], values: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The record of a task that an interrupted set has finished with these seeds."""
     if not (folder / RECORD).is_file():

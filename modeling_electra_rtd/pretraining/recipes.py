@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..backbones import backbone_config, nearest
+from transformers import PreTrainedConfig
+from transformers.utils import CONFIG_NAME
+
+from ..backbones import backbone_config, backbone_of, config_from, nearest
+from ..configuration_electra_rtd import native_config
+from ..model_reference import ModelReference, find_model
 from ..recipe_files import checked_sections, configuration_folder, read_sections
 from .training_args import ElectraRtdTrainingArguments
 
@@ -22,7 +27,7 @@ class DataRecipe:
         documents: what separates documents in text files: `blank_line`, `line` or `file`.
         max_length: positions of a block; `None` takes what the blocks were prepared with (128 for a stream).
         validation_blocks: folder of prepared blocks to evaluate a stream on.
-        tokenizer: folder or Hub id; `None` takes the one the blocks were made with.
+        tokenizer: any name that `find_model` takes; `None` takes the one the blocks were made with.
     """
 
     blocks: str | None = None
@@ -49,10 +54,11 @@ class ModelRecipe:
     """What is trained: a pair from scratch, or from existing checkpoints.
 
     Attributes:
-        discriminator: stock config as `{model_type: ..., field: value}`, or a JSON file in `configuration/models`.
+        discriminator: stock config as `{model_type: ..., field: value}`, a JSON file in `configuration/models`, or
+            the config of a model, by any name with a slash that `find_model` takes.
         generator: likewise; `None` derives it by `generator_width` and `generator_depth`.
         generator_width, generator_depth: fractions of the discriminator's; `None` takes the family's default.
-        discriminator_checkpoint, generator_checkpoint: continue from these folders or Hub ids instead.
+        discriminator_checkpoint, generator_checkpoint: continue from these instead; any name that `find_model` takes.
         attn_implementation: `sdpa` or `eager`; `None` leaves the choice to `transformers`.
 
     The others are fields of `ElectraRtdConfig`.
@@ -79,6 +85,15 @@ class ModelRecipe:
             raise ValueError("model: generator_checkpoint needs a discriminator_checkpoint beside it")
         if self.generator is not None and (self.generator_width is not None or self.generator_depth is not None):
             raise ValueError("model: generator and generator_width/generator_depth exclude each other")
+
+    def checkpoints(self) -> dict[str, ModelReference]:
+        """Those to continue from, by key.
+
+        Raises:
+            ValueError: see `find_model`.
+        """
+        names = ("discriminator_checkpoint", "generator_checkpoint")
+        return {name: find_model(getattr(self, name), name) for name in names if getattr(self, name) is not None}
 
     @property
     def objective(self) -> dict[str, Any]:
@@ -145,12 +160,26 @@ def _built(values: dict[str, dict[str, Any]]) -> Recipe:
     return Recipe(DataRecipe(**values["data"]), model, training, values)
 
 
-def model_config(source: dict[str, Any] | str):
-    """A stock config from a recipe's dict, or from a JSON file (a path, or a name in `configuration/models`)."""
+def model_config(source: dict[str, Any] | str) -> PreTrainedConfig:
+    """A stock config from a recipe's dict, from a JSON file (a path, or a name in `configuration/models`), or from a
+    model.
+
+    Raises:
+        ValueError: for none of them.
+    """
     if isinstance(source, str):
         path = Path(source) if Path(source).is_file() else configuration_folder() / "models" / Path(source).name
+        if not path.is_file() and "/" in source and not source.endswith(".json"):
+            return _config_of(find_model(source))
         if not path.is_file():
             shipped = [p.name for p in (configuration_folder() / "models").glob("*.json")]
             raise ValueError(f"no model configuration {source!r}{nearest(Path(source).name, shipped)}")
         source = json.loads(path.read_text(encoding="utf-8"))
     return backbone_config(source)
+
+
+def _config_of(model: ModelReference) -> PreTrainedConfig:
+    model.require(CONFIG_NAME)
+    config = native_config(config_from(model.name, **model.arguments))
+    backbone_of(config)
+    return config

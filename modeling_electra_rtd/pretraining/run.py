@@ -11,12 +11,13 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..configuration_electra_rtd import ElectraRtdConfig, holds_pair, special_tokens_of
+from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
 from ..machine import bf16_is_fast, has_compiler, keep_freed_memory
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model_reference import ModelReference, find_model, holds_pair
+from ..modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .trainer import ElectraRtdTrainer
@@ -57,7 +58,8 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     if arguments.device.type == "cpu":
         keep_freed_memory()
     transformers.set_seed(arguments.seed)
-    model = build_model(recipe.model, tokenizer)
+    checkpoints = recipe.model.checkpoints()
+    model = build_model(recipe.model, tokenizer, checkpoints)
     if held_out is None and arguments.eval_strategy != "no":
         raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
     trainer = ElectraRtdTrainer(
@@ -71,7 +73,12 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / RESOLVED_RECIPE).write_text(yaml.safe_dump(recipe.values, sort_keys=False), encoding="utf-8")
     data = describe_text(read_manifest(recipe.data.blocks)) if recipe.data.blocks else None
-    trainer.run_facts = {"recipe": recipe.values, "data": data, "from_hub": _from_hub(recipe, data)}
+    trainer.run_facts = {
+        "recipe": recipe.values,
+        "data": data,
+        "from_hub": _from_hub(recipe, data, checkpoints),
+        "checkpoints_from_hub": {role: checkpoint.from_hub for role, checkpoint in checkpoints.items()},
+    }
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if held_out is not None:
         trainer.evaluate()
@@ -90,14 +97,18 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
 def evaluate(model: str, blocks: str, split: str = "validation", max_blocks: int | None = None) -> dict[str, float]:
     """Held-out RTD metrics of a joint checkpoint at temperature 1.
 
+    Args:
+        model: any name that `find_model` takes.
+
     Raises:
         ValueError: for a checkpoint without a generator, or blocks of another tokenizer.
     """
-    if os.path.isdir(model) and not holds_pair(model):
+    checkpoint = find_model(model)
+    if not holds_pair(checkpoint):
         raise ValueError(f"{model} holds no generator, and RTD is measured on a pair; evaluate the joint checkpoint")
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(checkpoint)
     held_out = load_blocks(blocks, split, tokenizer)
-    pair = ElectraRtdForPreTraining.from_pretrained(model)
+    pair = ElectraRtdForPreTraining.from_pretrained(checkpoint.name, **checkpoint.arguments)
     arguments = ElectraRtdTrainingArguments(
         output_dir=os.path.join(os.path.dirname(os.path.abspath(blocks)), "unused"),
         per_device_eval_batch_size=32,
@@ -143,22 +154,35 @@ def load_data(data: DataRecipe) -> tuple[Dataset | IterableDataset, Dataset | No
     return stream, held_out, tokenizer
 
 
-def build_model(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> ElectraRtdForPreTraining:
+def build_model(
+    recipe: ModelRecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoints: dict[str, ModelReference] | None = None,
+) -> ElectraRtdForPreTraining:
     """The pair a recipe names: from scratch with the tokenizer's vocabulary, or continued from checkpoints.
+
+    Args:
+        checkpoints: what `recipe.checkpoints()` found, for a caller who needs to know it; `None` looks it up.
 
     Raises:
         ValueError: when the tokenizer has more tokens than the model's vocabulary.
     """
     if recipe.discriminator_checkpoint is not None:
         objective = dict(recipe.objective)
+        checkpoints = recipe.checkpoints() if checkpoints is None else checkpoints
+        discriminator, generator = checkpoints["discriminator_checkpoint"], checkpoints.get("generator_checkpoint")
+        if generator is not None:
+            # Each is of a revision of its own.
+            generator = ElectraRtdGenerator.from_pretrained(generator.name, **generator.arguments)
         model = ElectraRtdForPreTraining.from_pair(
-            discriminator=recipe.discriminator_checkpoint,
-            generator=recipe.generator_checkpoint,
+            discriminator=discriminator.name,
+            generator=generator,
             tokenizer=tokenizer,
             embedding_sharing=objective.pop("embedding_sharing", None),
             generator_width=recipe.generator_width,
             generator_depth=recipe.generator_depth,
             objective=objective,
+            **discriminator.arguments,
         )
         if len(tokenizer) > model.config.vocab_size:
             raise ValueError(
@@ -202,12 +226,11 @@ def pair_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Elec
     return config
 
 
-def _from_hub(recipe: Recipe, data: dict[str, Any] | None) -> list[str]:
-    """What was read from the Hub: once the run's folder is left, an id and a relative path look the same."""
-    model = recipe.model
-    named = [recipe.data.dataset, model.discriminator_checkpoint, model.generator_checkpoint]
-    named += data["datasets"] if data else []
-    return [name for name in named if name and not os.path.exists(name)]
+def _from_hub(recipe: Recipe, data: dict[str, Any] | None, checkpoints: dict[str, ModelReference]) -> list[str]:
+    """Ids of what was read from the Hub: once the run's folder is left, an id and a relative path look the same."""
+    named = [recipe.data.dataset, *(data["datasets"] if data else [])]
+    datasets = [name for name in named if name and not os.path.exists(name)]
+    return datasets + [checkpoint.name for checkpoint in checkpoints.values() if checkpoint.from_hub]
 
 
 def _checkpoint_to_resume(output_dir: Path) -> Path:

@@ -1,15 +1,15 @@
 """The release of a pair: two stock checkpoints that need no code, and the code that makes a pair of them again."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..configuration_electra_rtd import holds_pair
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
+from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..pretraining.plots import CURVES
 from ..pretraining.run import RECORD
 from .model_card import write_model_card
 from .release import weights_hash, write_release
@@ -32,6 +32,7 @@ def export(
     the tokenizer. `README.md` is its model card.
 
     Args:
+        checkpoint: any name that `find_model` takes.
         run_record: `run.json` of the pre-training; `None` takes the checkpoint's own where there is one.
         results: records of fine-tuning that began with this checkpoint or a release of it.
         language, license: see `write_model_card`.
@@ -43,22 +44,22 @@ def export(
         outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a folder that holds no pair, an output folder that is taken, or records that do not
-            belong to it.
+        ValueError: for a model that holds no pair, an output folder that is taken, or records that do not belong to
+            it.
     """
-    if os.path.isdir(checkpoint) and not holds_pair(checkpoint):
+    reference = find_model(checkpoint)
+    if not holds_pair(reference):
         raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with its generator")
-    if not os.path.isdir(checkpoint) and os.path.exists(checkpoint):
-        raise ValueError(f"{checkpoint} is not a folder")
-    tokenizer = load_tokenizer(checkpoint)
-    model = ElectraRtdForPreTraining.from_pretrained(checkpoint).eval()
+    tokenizer = load_tokenizer(reference)
+    model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments).eval()
+    if run_record is None:
+        # The card looks for the curves beside the record.
+        run_record, _ = reference.find(RECORD), reference.find(CURVES)
     with new_folder(output_dir) as folder:
         root = Path(folder)
         write_release(model, tokenizer, root, remote_code)
         report = _verify(model, root)
-        own_record = Path(checkpoint, RECORD)
-        run_record = run_record or (str(own_record) if own_record.is_file() else None)
-        write_model_card(root, run_record, results or (), language, license, weights_hash(Path(checkpoint)))
+        write_model_card(root, run_record, results or (), language, license, weights_hash(reference.folder))
     return report
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration_electra_rtd import holds_pair
 from ..data.tokenization import load_tokenizer
+from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, TokenizedText
 from .pipeline_task import DiscriminatorLoader
@@ -40,10 +40,17 @@ class InspectedToken:
 
 
 def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A pair, or a lone discriminator, from a folder or the Hub, with its tokenizer."""
-    tokenizer = load_tokenizer(model)
-    model_class = ElectraRtdForPreTraining if holds_pair(model) else DiscriminatorLoader
-    return model_class.from_pretrained(model).eval(), tokenizer
+    """A pair (joint checkpoint or release), or a lone discriminator, with its tokenizer.
+
+    Args:
+        model: any name that `find_model` takes.
+
+    Raises:
+        ValueError: for a model that cannot be loaded.
+    """
+    reference = find_model(model)
+    model_class = ElectraRtdForPreTraining if holds_pair(reference) else DiscriminatorLoader
+    return model_class.from_pretrained(reference.name, **reference.arguments).eval(), load_tokenizer(reference)
 
 
 def inspect_text(

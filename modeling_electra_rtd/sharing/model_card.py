@@ -10,6 +10,7 @@ import jinja2
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..finetuning.report import markdown_table
+from ..model_reference import parse_hub_name
 from ..pretraining.plots import CURVES
 from ..recipe_files import shipped_folder
 from .card_records import (
@@ -58,6 +59,7 @@ _HELD_OUT = (
 # Of texts that a card names.
 _NAMES = 10
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+_HUB_NAME = re.compile(rf"{_HUB_ID.pattern}(?:@[\w.%-]+)?(?:/[\w./-]+)?")
 _LEAK = re.compile(r"(?<![\w./:])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/|`]+[\\/])+[^\s\\/|`]+|\bhf_[A-Za-z0-9]{20,}")
 
 
@@ -153,8 +155,8 @@ def render_model_card(
     config = release["config"]
     results = [result for record in tuned for result in hub_results(record)]
     described = _described(run, config, release["generator_config"])
-    sources = _sources(run)
-    bases = [source for source in sources if _from_hub(run, source)]
+    sources = {source: _repository_of(run, source) for source in _sources(run)}
+    bases = [repository for repository in sources.values() if repository]
     metadata = ModelCardData(
         language=language,
         license=license,
@@ -177,7 +179,12 @@ def render_model_card(
         family=config["model_type"],
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
-        bases=[source if source in bases else f"a checkpoint on disk, {file_name(source)}" for source in sources],
+        bases=[
+            (source if _HUB_NAME.fullmatch(source) else repository)
+            if repository
+            else f"a checkpoint on disk, {file_name(source)}"
+            for source, repository in sources.items()
+        ],
         table=markdown_table(tuned) if tuned else None,
         tuning=[tuning_row(record) for record in tuned],
         unsure=unsure,
@@ -261,6 +268,15 @@ def _sources(run: dict[str, Any]) -> list[str]:
     """The checkpoints that training continued from; none where it began with random weights."""
     model = run.get("recipe", {}).get("model", {})
     return [model[key] for key in ("discriminator_checkpoint", "generator_checkpoint") if model.get(key)]
+
+
+def _repository_of(run: dict[str, Any], source: str) -> str | None:
+    """The id in a name of the Hub; `None` for a folder."""
+    try:
+        repository = parse_hub_name(source).id
+    except ValueError:
+        return None
+    return repository if _from_hub(run, repository) else None
 
 
 def _from_hub(run: dict[str, Any], source: str) -> bool:

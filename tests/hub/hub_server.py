@@ -63,6 +63,7 @@ class HubServer:
         self.log: dict[tuple[str, str, str], list[str]] = {}
         self.objects: dict[str, bytes] = {}
         self.private: set[str] = set()
+        self.gated: set[str] = set()
         self.requests: list[str] = []
         self.faults: list[Fault] = []
 
@@ -318,6 +319,8 @@ class _Handler(BaseHTTPRequestHandler):
         if repository in self.server_hub.private and self._account() is None:
             found = "RepoNotFound"
         error = found if isinstance(found, str) else None if name in found[1] else "EntryNotFound"
+        if not error and repository in self.server_hub.gated and self._account() is None:
+            return self._answer(401, {"error": "GatedRepo"}, {"X-Error-Code": "GatedRepo"})
         if error:
             return self._answer(404, {"error": error}, {"X-Error-Code": error})
         commit, files = found
