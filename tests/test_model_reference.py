@@ -127,5 +127,5 @@ def test_pairs_are_told_from_others(tmp_path):
     tiny_pair("electra").save_pretrained(tmp_path)
     assert holds_pair(tmp_path) and holds_pair(str(tmp_path)) and holds_pair(find_model(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"a": 1})[:-1])
-    with pytest.raises(ValueError, match="config.json is not JSON"):
+    with pytest.raises(ValueError, match="is not a valid JSON file"):
         holds_pair(tmp_path)
