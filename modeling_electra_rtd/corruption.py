@@ -97,25 +97,29 @@ def sample_tokens(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     Returns:
         `(rows,)` int64.
     """
-    rows, vocabulary = log_probs.shape
+    vocabulary = log_probs.shape[1]
     width = math.isqrt(vocabulary - 1) + 1
-    blocks = -(-vocabulary // width)
-    # Where `width` divides the vocabulary poorly the last block is filled with entries of probability 0.
-    probabilities = torch.nn.functional.pad(log_probs.softmax(dim=1), (0, blocks * width - vocabulary))
-    probabilities = probabilities.view(rows, blocks, width)
-    block_ends = probabilities.sum(dim=2).cumsum(dim=1)
+    whole = vocabulary // width * width
+    # In place: on a CPU one more tensor of this size costs as much as the exponentials.
+    weights = (log_probs - log_probs.amax(dim=1, keepdim=True)).exp_()
+    sums = weights[:, :whole].unflatten(1, (-1, width)).sum(dim=2)
+    if whole < vocabulary:
+        sums = torch.cat([sums, weights[:, whole:].sum(dim=1, keepdim=True)], dim=1)
+    block_ends = sums.cumsum(dim=1)
     total = block_ends[:, -1:]
     # u * total may round up to total, where no token is left.
     target = (uniforms[:, None] * total).minimum(total * (1 - 2**-23))
     # Counting the ends at or below the target skips entries of probability 0, also for a uniform of exactly 0.
-    block = (block_ends <= target).sum(dim=1).clamp(max=blocks - 1)
-    before = torch.where(block > 0, block_ends.gather(1, (block[:, None] - 1).clamp(min=0))[:, 0], 0.0)
-    inside = probabilities.gather(1, block[:, None, None].expand(rows, 1, width))[:, 0]
+    block = (block_ends <= target).sum(dim=1, keepdim=True).clamp(max=block_ends.shape[1] - 1)
+    before = torch.where(block > 0, block_ends.gather(1, (block - 1).clamp(min=0)), 0.0)
+    tokens = block * width + torch.arange(width, device=log_probs.device)
+    # The last block may be shorter than the others.
+    inside = torch.where(tokens < vocabulary, weights.gather(1, tokens.clamp(max=vocabulary - 1)), 0.0)
     token_ends = inside.cumsum(dim=1)
     # The two levels round differently: keep the target inside the block that was hit.
-    rest = (target[:, 0] - before).clamp(min=0.0).minimum(token_ends[:, -1] * (1 - 2**-23))
-    token = (token_ends <= rest[:, None]).sum(dim=1).clamp(max=width - 1)
-    return (block * width + token).clamp(max=vocabulary - 1)
+    rest = (target - before).clamp(min=0.0).minimum(token_ends[:, -1:] * (1 - 2**-23))
+    token = (token_ends <= rest).sum(dim=1).clamp(max=width - 1)
+    return (block[:, 0] * width + token).clamp(max=vocabulary - 1)
 
 
 def replace_tokens(input_ids: Tensor, chosen: ChosenPositions, sampled_ids: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtyp
         `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
         for encoders with local layers a dict of both kinds by layer type.
     """
+    # Compiled, every layer compares anew, and half as wide numbers twice as fast.
+    document_ids = document_ids.to(torch.int32)
     same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
 
     def in_form(allowed: Tensor) -> Tensor:
