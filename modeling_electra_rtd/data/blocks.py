@@ -25,6 +25,7 @@ from .block_writing import (
     write_share,
 )
 from .documents import FileReport, check_files, share_dataset
+from .encoding import explain_speed
 from .new_folder import new_folder
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer, tokenizer_fingerprint
@@ -95,6 +96,7 @@ def prepare_blocks(
         validation_threshold=math.ceil(validation_fraction * 2**HASH_BITS),
     )
     settings.packer()  # refuses an impossible max_length before any work starts
+    explain_speed(settings.tokenizer, tokenizer)
     started = time.perf_counter()
     with new_folder(output_dir) as folder, _quiet(not progress):
         skipped: list[FileReport] = []
