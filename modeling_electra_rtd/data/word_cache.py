@@ -1,7 +1,7 @@
 """Token ids of words, remembered, because a corpus says few words many times: exactly the tokenizer's ids, sooner.
 
-A text is cut only where every step of its tokenization falls apart anyway, so that its ids are those of the pieces, one
-behind the other. Which places these are is known for the tokenizers below; others have to read each text as a whole.
+A text is cut only where every step of its tokenization falls apart anyway, so that its ids are those of the pieces,
+one behind the other. Where that is, is known for the tokenizers below; others have to read each text as a whole.
 """
 
 import itertools
@@ -28,7 +28,7 @@ MODELS = {"WordPiece", "WordLevel", "BPE", "Unigram"}
 
 # Rare long pieces, whole lines of a script without spaces among them, would fill the memory and never be seen again.
 LONGEST_PIECE = 64
-# About 30 MB. Corpora change their subject: what has filled up starts anew rather than serve the first subject for ever.
+# About 30 MB. Corpora change their subject: a full memory starts anew rather than serve the first subject for ever.
 MAXIMUM_PIECES = 2**17
 
 
@@ -39,8 +39,8 @@ def _pieces(space: str, word: str) -> re.Pattern[str]:
 
 # Only before single spaces, which stay with the word behind them.
 _BETWEEN_WORDS = _pieces(" ", f"[{PLAIN}]++")
-# By type of pre-tokenizer. BERT's isolates punctuation. The byte-level one ends a word before punctuation, but may begin
-# one with it: "'s", "n't".
+# By type of pre-tokenizer. BERT's isolates punctuation. The byte-level one ends a word before punctuation, but what
+# follows may be one with it: "'s", "'ll".
 _CUTS = {
     "BertPreTokenizer": _pieces("[ \n]", f"(?:[{LETTERS}]++|[{PUNCTUATION}])"),
     "ByteLevel": _pieces(" ", f"(?:[{PUNCTUATION}]++[{LETTERS}]*+|[{LETTERS}]++)"),
