@@ -4,7 +4,7 @@
 
 Each turn is a process of its own. Its seconds begin when the imports are done; CPU seconds are user and system time of
 it and its children together, peak memory the largest sum of all their resident memory, shared pages counted each time.
-Every size holds the beginning of every file. The classic tokenizer gets a small sample, whose ids have to be ours.
+Every size holds the beginnings of all files. The classic tokenizer gets a small sample, whose ids have to be ours.
 """
 
 import argparse
@@ -115,16 +115,20 @@ def documents_of(files: list[str]) -> Iterator[str]:
 
 
 def write_sample(files: list[str], megabytes: float, folder: Path) -> list[str]:
-    """Files of about `megabytes` altogether: whole documents from the beginning of each."""
+    """Files of about `megabytes` altogether: whole documents from the beginning of the given ones."""
     folder.mkdir()
     fraction = megabytes * 1e6 / sum(os.path.getsize(file) for file in files)
-    written = []
+    written, wanted = [], 0.0
     for number, file in enumerate(files):
-        first = cut_file(file, "blank_line", max(1, int(os.path.getsize(file) * min(1, fraction))))[0]
-        target = folder / f"{number:03d}.txt"
-        with open(file, "rb") as source:
-            target.write_bytes(source.read(first.stop))
-        written.append(str(target))
+        # Documents may be books: what one file gives too much, the next give less.
+        wanted += os.path.getsize(file) * min(1, fraction)
+        if wanted >= 1:
+            first = cut_file(file, "blank_line", int(wanted))[0]
+            wanted -= first.size
+            target = folder / f"{number:03d}.txt"
+            with open(file, "rb") as source:
+                target.write_bytes(source.read(first.stop))
+            written.append(str(target))
     return written
 
 
