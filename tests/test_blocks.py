@@ -9,7 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from datasets import load_from_disk
-from transformers import AutoTokenizer, BertTokenizer
+from tokenizers import normalizers
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from modeling_electra_rtd import __version__
 from modeling_electra_rtd.data import block_writing, blocks, shares
@@ -121,6 +122,36 @@ def test_processes_do_not_change_the_blocks(tmp_path, corpus, tokenizer, small_s
     for split in ("train", "validation"):
         assert documents_of(tmp_path / "1", split) == documents_of(tmp_path / "2", split)
         assert list(load_blocks(str(tmp_path / "1"), split)) == list(load_blocks(str(tmp_path / "2"), split))
+
+
+def test_parts_become_the_dataset(tmp_path, corpus, tokenizer, small_shares):
+    """Rows in the order of the shares, however many; equal rows and only those have one fingerprint."""
+    fingerprints = []
+    for name, options in {"a": {}, "b": {"num_proc": 2}, "c": {"max_length": 33}}.items():
+        prepare(corpus, tokenizer, tmp_path / name, validation_fraction=0, **options)
+        rows = load_from_disk(tmp_path / name / "train")
+        fingerprints.append(rows._fingerprint)
+        assert len(rows.cache_files) == len(list((tmp_path / name / "train").glob("*.arrow"))) > 2
+        firsts = [row["input_ids"][1] for row in rows.select([0, len(rows) - 1])]
+        assert AutoTokenizer.from_pretrained(tokenizer).convert_ids_to_tokens(firsts)[0] == "100"
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_a_tokenizer_that_reads_whole_texts(tmp_path, corpus, tokenizer, caplog):
+    """It is slower, is told so in one line, and makes the blocks of the plain tokenizer."""
+    prepare(corpus, tokenizer, tmp_path / "fast")
+    assert "slower" not in caplog.text
+    backend = AutoTokenizer.from_pretrained(tokenizer).backend_tokenizer
+    backend.normalizer = normalizers.Sequence([backend.normalizer, normalizers.Strip()])
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=backend, **names).save_pretrained(tmp_path / "slow-tokenizer")
+    prepare(corpus, str(tmp_path / "slow-tokenizer"), tmp_path / "slow", num_proc=2)
+    assert [record.getMessage() for record in caplog.records if "slower" in record.getMessage()] == [
+        f"tokenizer {str(tmp_path / 'slow-tokenizer')!r}: slower, words cannot be remembered "
+        "(normalizer Strip, which may see more than a word)"
+    ]
+    for split in ("train", "validation"):
+        assert list(load_blocks(str(tmp_path / "fast"), split)) == list(load_blocks(str(tmp_path / "slow"), split))
 
 
 def test_error_in_a_process_leaves_nothing(tmp_path, corpus, tokenizer, small_shares, monkeypatch):

@@ -33,6 +33,7 @@ FLOW = [
     "data.workers",
     "data.shares",
     "data.documents",
+    "data.word_cache",
     "data.encoding",
     "data.tokenization",
     "data.tokenizer_training",

@@ -11,7 +11,7 @@ from datasets import Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
 from .documents import read_share
-from .encoding import encode_documents, text_encoder
+from .encoding import DocumentEncoder
 from .packing import Block, BlockPacker
 from .shares import Share
 
@@ -22,8 +22,8 @@ BLOCKS_PER_BATCH = 1000
 REPORT_BYTES = 2**18
 
 
-# Building a tokenizer takes 0.1 s, and a process works through many shares.
-_text_encoder = functools.lru_cache(maxsize=1)(text_encoder)
+# Building it takes 0.1 s, the words it remembers more, and a process works through many shares.
+_document_encoder = functools.lru_cache(maxsize=1)(DocumentEncoder)
 
 
 class BlockSettings(NamedTuple):
@@ -96,7 +96,7 @@ def write_share(share: Share, settings: BlockSettings, stem: str, report: Callab
     text_bytes = unreported = empty_documents = 0
     smallest, largest = 2**HASH_BITS, -1
     documents = read_share(share, settings.documents, settings.text_column)
-    for text, token_ids in encode_documents(_text_encoder(settings.tokenizer), documents):
+    for text, token_ids in _document_encoder(settings.tokenizer).encode(documents):
         content = text.encode()
         text_bytes += len(content)
         unreported += len(content)

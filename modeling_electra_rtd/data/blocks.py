@@ -1,6 +1,7 @@
 """A corpus prepared once: packed blocks in a folder, split into train and validation, with a manifest."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from .block_writing import (
     write_share,
 )
 from .documents import FileReport, check_files, share_dataset
+from .encoding import explain_speed
 from .new_folder import new_folder
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer, tokenizer_fingerprint
@@ -95,6 +97,7 @@ def prepare_blocks(
         validation_threshold=math.ceil(validation_fraction * 2**HASH_BITS),
     )
     settings.packer()  # refuses an impossible max_length before any work starts
+    explain_speed(settings.tokenizer, tokenizer)
     started = time.perf_counter()
     with new_folder(output_dir) as folder, _quiet(not progress):
         skipped: list[FileReport] = []
@@ -238,19 +241,41 @@ def _threshold_for_two_splits(reports: list[ShareReport], threshold: int) -> int
 
 
 def _assemble(reports: list[ShareReport], max_length: int, folder: str) -> dict[str, SplitCounts]:
-    """Saves the parts of each split as one dataset and removes them; returns the sizes of the splits."""
+    """Makes one dataset of the parts of each split; returns the sizes of the splits."""
     counts = {}
+    features = block_features(max_length)
     for split in SPLITS:
         counts[split] = reduce(SplitCounts.plus, (report.splits[split] for report in reports))
-        files = [report.files[split] for report in reports if report.splits[split].blocks]
-        if files:
-            blocks = datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
-        else:
-            features = block_features(max_length)
-            blocks = datasets.Dataset.from_dict({column: [] for column in features}, features=features)
-        blocks.save_to_disk(os.path.join(folder, split))
+        saved = os.path.join(folder, split)
+        with _quiet(True):
+            datasets.Dataset.from_dict({column: [] for column in features}, features=features).save_to_disk(saved)
+        _move_into([report.files[split] for report in reports if report.splits[split].blocks], saved)
     shutil.rmtree(os.path.join(folder, "parts"))
     return counts
+
+
+def _move_into(files: list[str], saved: str) -> None:
+    """Makes Arrow files the rows of an empty dataset that `save_to_disk` has written.
+
+    Saving a dataset of them would copy every block, and hold the whole corpus in memory on the way.
+    """
+    if not files:
+        return
+    description = os.path.join(saved, "state.json")
+    with open(description, encoding="utf-8") as file:
+        state = json.load(file)
+    for empty in state["_data_files"]:
+        os.remove(os.path.join(saved, empty["filename"]))
+    names = [f"data-{number:05d}-of-{len(files):05d}.arrow" for number in range(len(files))]
+    # `datasets` keeps results of `map` by it: other rows, another fingerprint.
+    fingerprint = hashlib.sha256()
+    for part, name in zip(files, names, strict=True):
+        with open(part, "rb") as file:
+            fingerprint.update(hashlib.file_digest(file, "sha256").digest())
+        os.replace(part, os.path.join(saved, name))
+    state.update(_data_files=[{"filename": name} for name in names], _fingerprint=fingerprint.hexdigest()[:16])
+    with open(description, "w", encoding="utf-8") as file:
+        json.dump(state, file, indent=2)
 
 
 def _describe_split(counts: SplitCounts, max_length: int) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """Text -> token ids. Imports no `transformers`, whose three seconds every worker process would pay again."""
 
+import logging
 from collections.abc import Iterable, Iterator
 
 from tokenizers import Tokenizer
 
+from .word_cache import WordCache, whole_text_reason
+
 
 BATCH_CHARACTERS = 2**20
+
+logger = logging.getLogger(__name__)
 
 
 def text_encoder(backend: str) -> Tokenizer:
@@ -20,11 +25,34 @@ def text_encoder(backend: str) -> Tokenizer:
     return encoder
 
 
-def encode_documents(encoder: Tokenizer, documents: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
-    """Yields each document with its token ids, without special tokens, in order; a blank document has none."""
-    for batch in _batches(documents):
-        for document, encoding in zip(batch, encoder.encode_batch_fast(batch, add_special_tokens=False), strict=True):
-            yield document, encoding.ids
+def explain_speed(backend: str, name: str) -> None:
+    """Says so if documents will be encoded slowly with this tokenizer, and why."""
+    reason = whole_text_reason(text_encoder(backend))
+    if reason:
+        logger.warning("tokenizer %r: slower, words cannot be remembered (%s)", name, reason)
+
+
+class DocumentEncoder:
+    """Documents -> the ids that `text_encoder` gives them; words are remembered where the tokenizer allows it.
+
+    Args:
+        backend: the backend tokenizer as JSON.
+    """
+
+    def __init__(self, backend: str):
+        self._encoder = text_encoder(backend)
+        self._words = None if whole_text_reason(self._encoder) else WordCache(self._encoder)
+
+    def encode(self, documents: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
+        """Yields each document with its token ids, without special tokens, in order; a blank document has none."""
+        if self._words is not None:
+            for document in documents:
+                yield document, self._words.encode(document)
+            return
+        for batch in _batches(documents):
+            encodings = self._encoder.encode_batch_fast(batch, add_special_tokens=False)
+            for document, encoding in zip(batch, encodings, strict=True):
+                yield document, encoding.ids
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:

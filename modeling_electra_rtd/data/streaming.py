@@ -8,7 +8,7 @@ from datasets.distributed import split_dataset_by_node
 
 from .block_writing import block_features
 from .documents import read_share, share_dataset
-from .encoding import encode_documents, text_encoder
+from .encoding import DocumentEncoder, explain_speed
 from .packing import BlockPacker
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer
@@ -55,6 +55,7 @@ def stream_blocks(
     loaded = load_tokenizer(tokenizer)
     special_token_ids = (loaded.cls_token_id, loaded.sep_token_id, loaded.pad_token_id)
     BlockPacker(max_length, *special_token_ids)  # refuses an impossible max_length before any work starts
+    explain_speed(loaded.backend_tokenizer.to_str(), tokenizer)
     if corpus is not None:
         shares = share_files(find_files(corpus, text_column), documents)
     else:
@@ -79,11 +80,11 @@ def stream_blocks(
 def _blocks_of_shares(
     shares: list[Share], backend: str, packer_arguments: tuple[int, int, int, int], documents: str, text_column: str
 ) -> Iterator[dict[str, Any]]:
-    encoder = text_encoder(backend)
+    encoder = DocumentEncoder(backend)
     for share in shares:
         # A packer for each share, so that the blocks do not depend on which shares a worker happens to read.
         packer = BlockPacker(*packer_arguments)
-        for _, token_ids in encode_documents(encoder, read_share(share, documents, text_column)):
+        for _, token_ids in encoder.encode(read_share(share, documents, text_column)):
             for block in packer.add(token_ids):
                 yield block._asdict()
         for block in packer.flush():
