@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PrinterCallback
 
 from modeling_electra_rtd import ElectraRtdTrainer
 from modeling_electra_rtd.machine import environment, keep_freed_memory
@@ -66,6 +67,7 @@ def measure(recipe: Recipe) -> dict[str, float]:
         train_dataset=blocks,
         processing_class=tokenizer,
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     starts = [*trainer.starts, time.perf_counter()]
     seconds = [later - earlier for earlier, later in itertools.pairwise(starts)][WARM_UP_STEPS:]
@@ -103,7 +105,7 @@ def main() -> None:
             "eval_strategy": "no",
             "save_strategy": "no",
             "disable_tqdm": "true",
-            "logging_steps": str(arguments.steps),
+            "logging_strategy": "no",
         }
         for name, data in sources.items():
             recipe = read_recipe(arguments.recipe, {**fields, **dict(arguments.field)})

@@ -145,10 +145,16 @@ def differing_documents(files: list[str], tokenizer: str, folder: str) -> tuple[
 def measure(contender: str, files: list[str], tokenizer: str) -> dict[str, float]:
     """One turn: `seconds`, `cpu_seconds`, and `peak_bytes` of the process and its children."""
     with tempfile.TemporaryDirectory() as folder:
-        work = json.dumps({"contender": contender, "files": files, "tokenizer": tokenizer, "folder": folder})
-        command = [sys.executable, __file__, "--work", work]
-        environment_of_turn = {**os.environ, "HF_DATASETS_CACHE": folder, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        turn = {"contender": contender, "files": files, "tokenizer": tokenizer, "folder": folder}
+        # Not this file as the script: spawned processes would import all of it again, and `electra-rtd` is light.
+        command = [sys.executable, "-c", "import preparation; preparation.work()", json.dumps(turn)]
         log = Path(folder, "log.txt")
+        environment_of_turn = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "HF_DATASETS_CACHE": folder,
+            "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        }
         with open(log, "w", encoding="utf-8") as errors:
             process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment_of_turn)
             peak = 0
@@ -171,29 +177,25 @@ def _resident_bytes(process: psutil.Process) -> int:
     return total
 
 
-def _work(contender: str, files: list[str], tokenizer: str, folder: str) -> None:
+def work() -> None:
+    """Runs the turn that the command line holds as JSON, and prints its seconds."""
+    turn = json.loads(sys.argv[1])
     before, started = os.times(), time.perf_counter()
-    CONTENDERS[contender](files, tokenizer, folder)
+    CONTENDERS[turn["contender"]](turn["files"], turn["tokenizer"], turn["folder"])
     seconds, after = time.perf_counter() - started, os.times()
     print(json.dumps({"seconds": seconds, "cpu_seconds": sum(after[:4]) - sum(before[:4])}))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--corpus", nargs="+", help="text files, folders and globs")
-    parser.add_argument("--tokenizer", help="folder or Hub id of a fast tokenizer")
+    parser.add_argument("--corpus", nargs="+", required=True, help="text files, folders and globs")
+    parser.add_argument("--tokenizer", required=True, help="folder or Hub id of a fast tokenizer")
     parser.add_argument("--megabytes", type=float, nargs="+", default=[17, 50, 168], help="sizes of input")
     parser.add_argument("--classic-megabytes", type=float, default=2, help="size of the classic tokenizer's sample")
     parser.add_argument("--rounds", type=int, default=1, help="turns of every contender with every size")
     parser.add_argument("--without", nargs="+", default=[], choices=CONTENDERS, help="contenders to leave out")
     parser.add_argument("--json", metavar="FILE", help="write the record here as well")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.work:
-        _work(**json.loads(arguments.work))
-        return
-    if not arguments.corpus or not arguments.tokenizer:
-        parser.error("--corpus and --tokenizer are needed")
     contenders = [name for name in CONTENDERS if name not in arguments.without]
     if "classic" in contenders and not is_word_piece(arguments.tokenizer):
         print("the classic tokenizer is left out: it knows WordPiece only\n")
@@ -236,7 +238,7 @@ def main() -> None:
         print(f"documents with other ids from the classic tokenizer: {differing[0]} of {differing[1]}")
     if arguments.json:
         record = {
-            "setting": {name: value for name, value in vars(arguments).items() if name != "work"},
+            "setting": vars(arguments),
             "rows": rows,
             "memory_growth": growth,
             "documents_with_other_ids": differing,
