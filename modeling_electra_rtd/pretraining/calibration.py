@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from ..backbones import backbone_config
 from ..configuration_electra_rtd import ElectraRtdConfig
 from ..cpu_dropout import use_cpu_dropout
-from ..machine import environment, keep_freed_memory, peak_resident_bytes
+from ..machine import environment, has_compiler, keep_freed_memory, peak_resident_bytes
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .step_cost import Operator, OperatorCounter, Step, StepCost, count_step
 from .training_args import ElectraRtdTrainingArguments
@@ -137,17 +137,18 @@ class Calibration:
     environment: dict[str, Any]
 
 
-def calibrate(device_type: str, precisions: Iterable[str] = tuple(PRECISIONS), compiled: bool = True) -> Calibration:
+def calibrate(precisions: Iterable[str] = tuple(PRECISIONS), compiled: bool = True) -> Calibration:
     """Measure this machine, every precision in a process of its own, since a process keeps what memory it took.
 
     Args:
         precisions: keys of `PRECISIONS`.
         compiled: measure compiled steps too, which takes a minute for the compiler.
     """
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
     rates = {}
     for precision in precisions:
         rates[precision] = _in_own_process(_measured_rates, device_type, precision)
-        if compiled:
+        if compiled and (device_type != "cpu" or has_compiler()):
             rates[precision] = _in_own_process(_measured_compiled_rates, device_type, precision, rates[precision])
     return Calibration(device_type, rates, environment())
 

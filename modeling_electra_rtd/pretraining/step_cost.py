@@ -18,6 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.initialization import no_init_weights
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from ..cpu_dropout import use_cpu_dropout
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
@@ -26,6 +30,7 @@ from .training_args import ElectraRtdTrainingArguments
 
 
 GENERATOR, DISCRIMINATOR, OPTIMIZER, BETWEEN = "generator", "discriminator", "optimizer", "corruption and losses"
+_FUSED = "sdpa_with_dropout_inside"
 _LOOKUPS = {"embedding", "gather", "index", "index_select"}
 _aten = torch.ops.aten
 
@@ -185,10 +190,11 @@ class OperatorCounter(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in outputs:
             self._allocated(tensor.untyped_storage())
-        if not outputs or func.is_view:
+        if func.is_view or not (outputs or inputs):
             return result
         name = packet.__name__
-        written = sum(tensor.nbytes for tensor in outputs)
+        # What returns nothing has changed what it was given.
+        written = sum(tensor.nbytes for tensor in outputs or inputs)
         # A lookup reads the rows that it finds.
         read = written if name in _LOOKUPS else sum(tensor.nbytes for tensor in inputs)
         formula = FLOP_FORMULAS.get(packet)
@@ -267,19 +273,22 @@ def count_step(
     """Count an optimizer step.
 
     Args:
-        build: makes the pair; nothing is allocated for it.
+        build: makes the pair, whose config is changed for the device; nothing is allocated for it.
         arguments: of the run.
         length: positions of a row.
         device: `cpu`, or another type, whose attention is counted as one kernel that keeps no scores.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = build().train()
+        # Initial values are drawn in loops that look at them.
+        with no_init_weights():
+            model = build().train()
+        model.tie_weights()
         if device == "cpu":
             use_cpu_dropout(model)
-        else:
-            _leave_dropout_to_the_kernel(model)
-        if arguments.gradient_checkpointing:
-            model.gradient_checkpointing_enable(arguments.gradient_checkpointing_kwargs)
+        elif model.config._attn_implementation == "sdpa":
+            model.set_attn_implementation(_FUSED)
+        if arguments.activation_checkpointing:
+            model.activation_checkpointing_enable(arguments.activation_checkpointing_kwargs)
         weights = _bytes_of([*model.parameters(), *model.buffers()])
         step = Step(model, arguments, length)
         counter = OperatorCounter()
@@ -325,10 +334,10 @@ def _bytes_of(tensors: list[Tensor]) -> int:
     return sum({id(tensor): tensor.nbytes for tensor in tensors}.values())
 
 
-def _leave_dropout_to_the_kernel(model: ElectraRtdForPreTraining) -> None:
-    # On a CPU, where this is counted, fused attention knows no dropout and a slower one would be taken.
-    for network in (model.encoder, model.generator.encoder):
-        for module in network.modules():
-            for name in ("attention_dropout", "dropout_prob"):
-                if isinstance(getattr(module, name, None), float):
-                    setattr(module, name, 0.0)
+def _attention_of_a_gpu(module: nn.Module, *states: Any, dropout: float = 0.0, **kwargs: Any) -> Any:
+    # A GPU's kernel draws its own dropout; with a dropout to do, a CPU, where this is counted, takes another kernel.
+    return sdpa_attention_forward(module, *states, dropout=0.0, **kwargs)
+
+
+AttentionInterface.register(_FUSED, _attention_of_a_gpu)
+AttentionMaskInterface.register(_FUSED, sdpa_mask)
