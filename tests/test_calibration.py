@@ -90,6 +90,7 @@ def test_a_calibration_comes_back_from_its_file(tmp_path):
 
 def test_a_measured_machine_takes_time_for_everything(monkeypatch):
     monkeypatch.setattr(calibration, "ROWS", 4)
+    monkeypatch.setattr(calibration, "_DEEP", calibration._FAMILIES[0])
     monkeypatch.setattr(calibration, "_PRODUCTS", ((1, 64, 64, 64), (1, 256, 64, 128), (8, 32, 16, 32)))
     monkeypatch.setattr(calibration, "_ATTENTION_LENGTHS", (64, 128))
     monkeypatch.setattr(calibration, "keep_freed_memory", lambda: True)

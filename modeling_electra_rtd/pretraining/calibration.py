@@ -43,6 +43,8 @@ _FAMILIES: tuple[dict[str, Any], ...] = (
     {"model_type": "electra", "intermediate_size": 1024, **_COMMON},
     {"model_type": "modernbert", "intermediate_size": 512, **_COMMON, **_SPECIAL_TOKENS},
 )
+# Of few layers, the logits would be most of what is alive, and the gaps between them not those of a real run.
+_DEEP, _DEEP_ROWS = {**_FAMILIES[0], "num_hidden_layers": 12}, 16
 # (matrices, rows, inner, columns): hidden layers of several widths, the vocabulary, attention of several lengths.
 _PRODUCTS = (
     (1, 4096, 64, 256),
@@ -204,11 +206,11 @@ def _in_own_process(function: Callable[..., Rates], *arguments: Any) -> Rates:
         return pool.submit(function, *arguments).result()
 
 
-def _small_run(device_type: str, precision: str) -> ElectraRtdTrainingArguments:
+def _small_run(device_type: str, precision: str, rows: int) -> ElectraRtdTrainingArguments:
     return ElectraRtdTrainingArguments(
         output_dir=os.devnull,
         use_cpu=device_type == "cpu",
-        per_device_train_batch_size=ROWS,
+        per_device_train_batch_size=rows,
         bf16=precision == "bf16",
     )
 
@@ -220,32 +222,44 @@ def _build(family: dict[str, Any]) -> ElectraRtdForPreTraining:
     return ElectraRtdForPreTraining(pair)
 
 
-def _small_step(family: dict[str, Any], device_type: str, precision: str, compiled: bool = False) -> Step:
+def _small_step(
+    family: dict[str, Any], device_type: str, precision: str, rows: int | None = None, compiled: bool = False
+) -> Step:
     model = _build(family).to(device_type).train()
     if device_type == "cpu":
         use_cpu_dropout(model)
-    return Step(model, _small_run(device_type, precision), LENGTH, torch.compile(model) if compiled else None)
+    run = _small_run(device_type, precision, rows or ROWS)
+    return Step(model, run, LENGTH, torch.compile(model) if compiled else None)
 
 
-def _counted(family: dict[str, Any], device_type: str, precision: str) -> StepCost:
-    return count_step(lambda: _build(family), _small_run(device_type, precision), LENGTH, device_type)
+def _counted(family: dict[str, Any], device_type: str, precision: str, rows: int | None = None) -> StepCost:
+    run = _small_run(device_type, precision, rows or ROWS)
+    return count_step(lambda: _build(family), run, LENGTH, device_type)
+
+
+def _gaps(device_type: str, precision: str) -> float:
+    """Memory that a process takes for a byte of live tensors; the process must be new."""
+    # Counting imports what a step needs, too.
+    counted = _counted(_DEEP, device_type, precision, _DEEP_ROWS)
+    before = _resident(device_type)
+    step = _small_step(_DEEP, device_type, precision, _DEEP_ROWS)
+    for _ in range(TURNS):
+        step()
+    return (_resident(device_type) - before) / counted.memory.peak
 
 
 def _measured_rates(device_type: str, precision: str) -> Rates:
     if device_type == "cpu":
         keep_freed_memory()
-    # Imports what a step needs, too.
+    resident_per_live = _gaps(device_type, precision)
     counted = _counted(_FAMILIES[0], device_type, precision)
-    before = _resident(device_type)
     calls: Counter[Operator] = Counter()
     seconds: Counter[Operator] = Counter()
-    measured = resident = None
+    measured = None
     for family in _FAMILIES:
         step = _small_step(family, device_type, precision)
         plain = _median_seconds(step, device_type)
-        if measured is None:
-            # Later steps live in the memory that the first ones took.
-            measured, resident = plain, _resident(device_type) - before
+        measured = measured or plain
         with OperatorCounter(timed=True) as counter, counter.parts(step.model):
             for _ in range(TURNS):
                 step()
@@ -272,7 +286,7 @@ def _measured_rates(device_type: str, precision: str) -> Rates:
         products={kind: fitted(rows) for kind, rows in timed.items()},
         operators={name: seconds_by_name[name] / moved for name, moved in moved_by_name.items()},
         call=call,
-        resident_per_live=resident / counted.memory.peak,
+        resident_per_live=resident_per_live,
     )
     # Timing operators one by one slows them down, and leaves out Python and autograd, which pass between them.
     products = rates.product_seconds(counted)
