@@ -87,6 +87,20 @@ def build_parser() -> argparse.ArgumentParser:
     sub.set_defaults(overrides={})
 
     sub = verb(
+        "plan", _plan, "parameters, FLOPs, memory and hours of a recipe; its fields can follow as --field value"
+    )
+    sub.add_argument("recipe", nargs="?", help="a YAML file, or the name of a shipped recipe such as tiny")
+    sub.add_argument("--vocab-size", type=int, help="tokens, where no tokenizer and no blocks are at hand")
+    sub.add_argument("--device", help="cpu, cuda, or a name for a GPU elsewhere; by default this machine's")
+    sub.add_argument(
+        "--calibration", metavar="FILE", help="of the machine to plan for; by default this one is measured"
+    )
+    sub.add_argument("--calibrate", metavar="FILE", help="measure this machine, compiled steps too, and write it here")
+    sub.add_argument("--price-per-hour", type=float, help="of the device, in any currency")
+    sub.add_argument("--json", metavar="FILE", help="write the plan here as well")
+    sub.set_defaults(overrides={})
+
+    sub = verb(
         "finetune",
         _finetune,
         "fine-tune on a task, or on your own labelled files; fields of the recipe can follow as --field value",
@@ -231,6 +245,41 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         _print_metrics({name.removeprefix("eval_"): value for name, value in record["held_out"].items()})
         print(f"model in {folder}, curves in {folder / CURVES}, record in {folder / RECORD}")
         print(f"next: electra-rtd export {folder} --output-dir {folder}-release")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .pretraining.calibration import calibrate, save_calibration
+    from .pretraining.plan import plan, plan_rows
+    from .pretraining.recipes import read_recipe
+
+    if arguments.recipe is None and arguments.calibrate is None:
+        raise ValueError("give a recipe, or --calibrate FILE to measure this machine")
+    if arguments.calibrate and arguments.calibration:
+        raise ValueError("--calibrate measures this machine and --calibration reads a file; give one")
+    recipe = None if arguments.recipe is None else read_recipe(arguments.recipe, arguments.overrides)
+    if arguments.calibrate:
+        print("measuring this machine, compiled steps too; minutes ...", file=sys.stderr)
+        save_calibration(calibrate(), arguments.calibrate)
+        print(f"calibration in {arguments.calibrate}")
+    if recipe is None:
+        return
+    values = plan(
+        recipe,
+        vocab_size=arguments.vocab_size,
+        device=arguments.device,
+        calibration_file=arguments.calibrate or arguments.calibration,
+        price_per_hour=arguments.price_per_hour,
+    )
+    table = Table("plan", arguments.recipe)
+    for row in plan_rows(values):
+        table.add_row(*row)
+    Console().print(table)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        print(f"plan in {arguments.json}")
 
 
 _OWN_TASK_OPTIONS = ("validation_file", "test_file", "text_columns", "label_column", "kind")

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,16 @@ def keep_freed_memory() -> bool:
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
     settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has had so far."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # What getrusage says on Linux starts at the size of the process that started this one.
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def has_compiler() -> bool:

@@ -28,6 +28,7 @@ logger = logging.get_logger(__name__)
 
 RECORD = "run.json"
 RESOLVED_RECIPE = "recipe.yaml"
+_NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep"))
 
 
 def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
@@ -201,20 +202,33 @@ def pair_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> Elec
     The size of the embedding table is rounded up to a multiple of 64, which matrix units prefer, unless the recipe
     sets a `vocab_size` that is large enough.
     """
+    token_ids = {name: getattr(tokenizer, name, None) for name in _NAMED_TOKENS}
+    return pair_config_of(recipe, len(tokenizer), token_ids, special_tokens_of(tokenizer))
+
+
+def pair_config_of(
+    recipe: ModelRecipe, tokens: int, token_ids: dict[str, int | None], special_tokens: dict[str, Any]
+) -> ElectraRtdConfig:
+    """`pair_config` for what is known of a tokenizer.
+
+    Args:
+        tokens: number of them.
+        token_ids: `pad_token_id` and the like, for the encoders.
+        special_tokens: `mask_token_id` and `special_token_ids`, for the objective.
+    """
     discriminator = model_config(recipe.discriminator)
     generator = None if recipe.generator is None else model_config(recipe.generator)
     stated = {**_stated(recipe.discriminator), **_stated(recipe.generator)}.get("vocab_size")
-    if stated is not None and stated < len(tokenizer):
-        raise ValueError(f"vocab_size is {stated}, but the tokenizer has {len(tokenizer)} tokens")
+    if stated is not None and stated < tokens:
+        raise ValueError(f"vocab_size is {stated}, but the tokenizer has {tokens} tokens")
     for config in (discriminator, generator):
         if config is None:
             continue
-        config.vocab_size = stated or -(-len(tokenizer) // 64) * 64
-        for name in ("pad", "bos", "eos", "cls", "sep"):
-            token_id = getattr(tokenizer, f"{name}_token_id", None)
-            if hasattr(config, f"{name}_token_id"):
-                setattr(config, f"{name}_token_id", token_id)
-    objective = {**recipe.objective, **special_tokens_of(tokenizer)}
+        config.vocab_size = stated or -(-tokens // 64) * 64
+        for name, token_id in token_ids.items():
+            if hasattr(config, name):
+                setattr(config, name, token_id)
+    objective = {**recipe.objective, **special_tokens}
     if generator is None:
         config = ElectraRtdConfig.from_discriminator(
             discriminator, recipe.generator_width, recipe.generator_depth, **objective

@@ -1,0 +1,210 @@
+"""How a step grows with batch and length, and how well `electra-rtd plan` saw it coming.
+
+    electra-rtd plan --calibrate machine.json
+    python benchmarks/growth.py --calibration machine.json --json growth.json
+
+Every batch and length runs in a process of its own, uncompiled unless `--compiled`. Lengths grow at constant tokens.
+The generator's share of the FLOPs stands beside that of the time, operator by operator. At the end two processes on
+two cores (gloo) against one on one core.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from training_steps import SHAPES, Setting, Worker, bf16_here, our_pair
+
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
+from modeling_electra_rtd.machine import environment, keep_freed_memory
+from modeling_electra_rtd.pretraining.calibration import Calibration, calibrate, load_calibration
+from modeling_electra_rtd.pretraining.optimization import create_optimizer
+from modeling_electra_rtd.pretraining.step_cost import (
+    BETWEEN,
+    DISCRIMINATOR,
+    GENERATOR,
+    OPTIMIZER,
+    OperatorCounter,
+    Step,
+    StepCost,
+    count_step,
+)
+
+
+def run_of(setting: Setting) -> ElectraRtdTrainingArguments:
+    return ElectraRtdTrainingArguments(
+        output_dir=os.devnull,
+        use_cpu=setting.device == "cpu",
+        per_device_train_batch_size=setting.batch,
+        bf16=setting.bf16,
+    )
+
+
+def counted(setting: Setting) -> StepCost:
+    """The step of a setting, counted."""
+    discriminator_config, generator_config = setting.configs()
+    config = ElectraRtdConfig(discriminator_config=discriminator_config, generator_config=generator_config)
+    return count_step(lambda: ElectraRtdForPreTraining(config), run_of(setting), setting.length, setting.device)
+
+
+def growth(setting: Setting, calibration: Calibration, steps: int) -> dict[str, Any]:
+    """One batch and length: measured and predicted."""
+    cost = counted(setting)
+    rates = calibration.rates["bf16" if setting.bf16 else "fp32"]
+    worker = Worker("electra-rtd", setting)
+    worker.run(2)
+    measured = worker.run(steps)
+    worker.stop()
+    seconds = statistics.median(measured["seconds"])
+    predicted, memory = rates.seconds(cost, setting.compiled), rates.resident(cost, setting.compiled)
+    return {
+        "batch": setting.batch,
+        "length": setting.length,
+        "flops": cost.flops(),
+        "seconds": seconds,
+        "predicted_seconds": predicted,
+        "peak_bytes": measured["peak_bytes"],
+        "predicted_peak_bytes": memory,
+    }
+
+
+def shares(setting: Setting) -> dict[str, Any]:
+    """The generator's share of FLOPs, and of the seconds of an uncompiled step's operators."""
+    cost = counted(setting)
+    step = Step(our_pair(setting), run_of(setting), setting.length)
+    step()
+    with OperatorCounter(timed=True) as counter, counter.parts(step.model):
+        step()
+    seconds = dict.fromkeys((GENERATOR, DISCRIMINATOR, OPTIMIZER, BETWEEN), 0.0)
+    for operator, taken in counter.seconds.items():
+        seconds[operator.part] += taken
+    networks = seconds[GENERATOR] + seconds[DISCRIMINATOR]
+    return {
+        "shape": setting.shape,
+        "counted_share": cost.flops(GENERATOR) / cost.flops(),
+        "measured_share": seconds[GENERATOR] / networks,
+        "seconds": seconds,
+    }
+
+
+def distributed(setting: Setting, steps: int) -> float:
+    """Seconds of a step of one rank, its gradients averaged with those of the others."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    torch.distributed.init_process_group("gloo")
+    model = our_pair(setting)
+    parallel = nn.parallel.DistributedDataParallel(model)
+    optimizer = create_optimizer(model, run_of(setting))
+    batch = setting.batches(1)[0]
+    seconds = []
+    for _ in range(2 + steps):
+        torch.distributed.barrier()
+        started = time.perf_counter()
+        with setting.autocast():
+            loss = parallel(batch, document_ids=torch.ones_like(batch)).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - started)
+    torch.distributed.destroy_process_group()
+    return statistics.median(seconds[2:])
+
+
+def processes(count: int, setting: Setting, steps: int) -> float:
+    """Tokens a second of `count` processes with one thread each."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "seconds.json"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+        command += [__file__, "--rank-of", json.dumps(vars(setting)), "--steps", str(steps), "--json", str(answer)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return count * setting.batch * setting.length / json.loads(answer.read_text(encoding="utf-8"))
+
+
+def print_growth(rows: list[dict[str, Any]]) -> None:
+    print("| batch | length | GFLOP | s/step | predicted | error | tokens/s | peak MB | predicted | error |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        cells = [row["batch"], row["length"], f"{row['flops'] / 1e9:,.0f}", f"{row['seconds']:.3f}"]
+        for name, form, scale in (("seconds", ".3f", 1), ("peak_bytes", ",.0f", 1e6)):
+            predicted = row[f"predicted_{name}"]
+            if name == "peak_bytes":
+                cells += [f"{row['batch'] * row['length'] / row['seconds']:,.0f}", f"{row[name] / scale:{form}}"]
+            if predicted is None:
+                cells += ["not measured", ""]
+            else:
+                cells += [f"{predicted / scale:{form}}", f"{predicted / row[name] - 1:+.0%}"]
+        print(f"| {' | '.join(map(str, cells))} |")
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 128], help="rows, of 128 positions")
+    parser.add_argument("--lengths", type=int, nargs="*", default=[128, 512, 2048], help="at constant tokens")
+    parser.add_argument("--tokens", type=int, default=4096, help="of a step of every length")
+    parser.add_argument("--share-shapes", nargs="*", choices=SHAPES, default=["tiny", "small", "base"])
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--fp32", action="store_true", help="by default what recipes take here")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--steps", type=int, default=3, help="of every measurement")
+    parser.add_argument("--without-processes", action="store_true", help="leave out two processes against one")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--calibration", metavar="FILE", help="of this machine; by default it is measured")
+    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
+    parser.add_argument("--rank-of", metavar="SETTING", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rank_of:
+        seconds = distributed(Setting(**json.loads(arguments.rank_of)), arguments.steps)
+        if os.environ["RANK"] == "0":
+            Path(arguments.json).write_text(json.dumps(seconds), encoding="utf-8")
+        return
+    bf16 = bf16_here(arguments.device) and not arguments.fp32
+
+    def setting(batch: int, length: int = 128, shape: str = arguments.shape) -> Setting:
+        return Setting(shape, batch, length, arguments.dropout, bf16, arguments.device, arguments.compiled)
+
+    if arguments.calibration:
+        calibration = load_calibration(arguments.calibration)
+    else:
+        calibration = calibrate(["bf16" if bf16 else "fp32"], compiled=arguments.compiled)
+    record: dict[str, Any] = {"setting": vars(arguments), **environment()}
+    print(f"ELECTRA {arguments.shape}, dropout {arguments.dropout}, {'bf16' if bf16 else 'fp32'}\n")
+    settings = {
+        "batches": [setting(batch) for batch in arguments.batches],
+        "lengths": [setting(max(1, arguments.tokens // length), length) for length in arguments.lengths],
+    }
+    for name, chosen in settings.items():
+        record[name] = [growth(each, calibration, arguments.steps) for each in chosen]
+        print_growth(record[name])
+    record["shares"] = [shares(setting(8, shape=shape)) for shape in arguments.share_shapes]
+    print("| shape | generator's share of FLOPs | of the time of both networks |")
+    print("|---|---|---|")
+    for row in record["shares"]:
+        print(f"| {row['shape']} | {row['counted_share']:.1%} | {row['measured_share']:.1%} |")
+    if not arguments.without_processes and arguments.device == "cpu":
+        rates = {count: processes(count, setting(16), arguments.steps) for count in (1, 2)}
+        record["processes"] = {"tokens_per_second": rates, "ratio": rates[2] / rates[1]}
+        print("\n| processes, one thread each | tokens/s | |")
+        print("|---|---|---|")
+        for count, rate in rates.items():
+            print(f"| {count} | {rate:,.0f} | {rate / rates[1]:.2f} |")
+    if arguments.json:
+        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        print(f"\nrecord in {arguments.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The plan of a run: parameters, FLOPs, memory, hours and money, before any of them is spent."""
+
+import os
+import sys
+from typing import Any
+
+import torch
+
+from ..backbones import config_from, generator_config_for
+from ..configuration_electra_rtd import ElectraRtdConfig, native_config, special_tokens_of
+from ..corruption import slots_per_row
+from ..data.blocks import MANIFEST, TOKENIZER, read_manifest
+from ..data.tokenization import load_tokenizer
+from ..machine import environment, has_compiler
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from .calibration import Calibration, Rates, calibrate, load_calibration
+from .recipes import Recipe, model_config
+from .run import pair_config, pair_config_of
+from .step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, count_step
+
+
+NOT_MEASURED = "not measured"
+
+
+def plan(
+    recipe: Recipe,
+    vocab_size: int | None = None,
+    device: str | None = None,
+    calibration_file: str | None = None,
+    price_per_hour: float | None = None,
+) -> dict[str, Any]:
+    """What a recipe will take, on one device; evaluations and checkpoints are left out.
+
+    Args:
+        vocab_size: number of tokens, where the recipe names no tokenizer and no blocks that exist.
+        device: `cpu`, `cuda`, or a name for a GPU that is elsewhere; `None` for this machine, or the calibration's.
+        calibration_file: of the machine that the run will be on; `None` measures this one in some seconds, unless
+            `device` is another.
+        price_per_hour: of the device, in any currency.
+
+    Returns:
+        Numbers by name; what nothing was measured for is `None`.
+
+    Raises:
+        ValueError: for sizes that are not known, or that do not go together.
+    """
+    arguments = recipe.training
+    if price_per_hour is not None and price_per_hour < 0:
+        raise ValueError(f"price_per_hour is {price_per_hour}; it must not be negative")
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    calibration = None if calibration_file is None else load_calibration(calibration_file)
+    device = device or (here if calibration is None else calibration.device_type)
+    device_type = "cpu" if device == "cpu" else "cuda"
+    if calibration is not None and calibration.device_type != device_type:
+        raise ValueError(f"device is {device}, but {calibration_file} was measured on a {calibration.device_type}")
+    config, length = planned_config(recipe, vocab_size)
+    steps = planned_steps(recipe)
+    cost = count_step(lambda: ElectraRtdForPreTraining(config), arguments, length, device_type)
+    precision = "bf16" if arguments.bf16 else "fp32"
+    if calibration is None and device == here:
+        print(f"measuring this machine ({precision}), some seconds ...", file=sys.stderr)
+        calibration = calibrate([precision], compiled=False)
+    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    step_flops = cost.flops()
+    return {
+        "device": device if calibration is None else calibration.environment["device"],
+        "precision": precision,
+        "length": length,
+        "vocab_size": config.vocab_size,
+        "chosen_positions_per_row": slots_per_row(length, config.mask_probability),
+        "rows_per_step": rows,
+        "tokens_per_step": rows * length,
+        "steps": steps,
+        "tokens": steps * rows * length,
+        "parameters": cost.parameters,
+        "flops_per_step": {
+            "total": step_flops,
+            **{part: cost.flops(part) for part in (GENERATOR, DISCRIMINATOR, OPTIMIZER)},
+        },
+        "flops": steps * step_flops,
+        "generator_share": cost.flops(GENERATOR) / step_flops,
+        "live_bytes": {**vars(cost.memory), "workspace": cost.memory.workspace},
+        **_measured(calibration, precision, cost, recipe, steps, steps * rows * length, price_per_hour),
+        "calibrated_on": None if calibration is None else calibration.environment,
+        "environment": environment(),
+    }
+
+
+def _measured(
+    calibration: Calibration | None,
+    precision: str,
+    cost: Any,
+    recipe: Recipe,
+    steps: int,
+    tokens: int,
+    price_per_hour: float | None,
+) -> dict[str, Any]:
+    """What hangs on the speed of a machine."""
+    rates: Rates | None = None if calibration is None else calibration.rates.get(precision)
+    compiled = recipe.training.torch_compile
+    if calibration is not None and calibration.device_type == "cpu" and not has_compiler():
+        compiled = False
+    if rates is not None and rates.compiled_share is None:
+        compiled = False
+    values: dict[str, Any] = dict.fromkeys(("seconds_per_step", "tokens_per_second", "hours", "price", "peak_bytes"))
+    values["compiled"] = compiled
+    if rates is not None:
+        seconds = rates.seconds(cost, compiled)
+        values["seconds_per_step"] = seconds
+        values["tokens_per_second"] = tokens / steps / seconds
+        values["hours"] = steps * seconds / 3600
+        values["price"] = None if price_per_hour is None else price_per_hour * values["hours"]
+        values["peak_bytes"] = round(rates.resident(cost, compiled))
+    return values
+
+
+def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[ElectraRtdConfig, int]:
+    """The pair's configuration and the positions of a row, from as little data as there is.
+
+    Raises:
+        ValueError: if neither a tokenizer, nor blocks, nor a size of the vocabulary is at hand; for rows that the
+            encoder has no positions for.
+    """
+    data, model = recipe.data, recipe.model
+    prepared = data.blocks or data.validation_blocks
+    if prepared is not None and not os.path.isfile(os.path.join(prepared, MANIFEST)):
+        prepared = None
+    length = data.max_length or (read_manifest(prepared)["max_length"] if prepared else 128)
+    source = data.tokenizer or (os.path.join(prepared, TOKENIZER) if prepared else None)
+    if model.discriminator_checkpoint is not None:
+        config = _continued_config(recipe)
+    elif source is not None and vocab_size is None:
+        config = pair_config(model, load_tokenizer(source))
+    else:
+        stated = isinstance(model.discriminator, str) or "vocab_size" in model.discriminator
+        size = model_config(model.discriminator).vocab_size if vocab_size is None and stated else vocab_size
+        if size is None:
+            raise ValueError(
+                "the size of the vocabulary is not known without data; give --blocks, --tokenizer or --vocab-size"
+            )
+        if size < 3:
+            raise ValueError(f"vocab_size is {size}; it must be at least 3")
+        # Which tokens are special changes no cost.
+        special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
+        token_ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+        config = pair_config_of(model, size, token_ids, special)
+    positions = config.max_position_embeddings
+    # Those with token types look positions up in a table; rotary ones have no end.
+    if length > positions and hasattr(config.discriminator_config, "type_vocab_size"):
+        raise ValueError(f"max_length is {length}, but the encoder has max_position_embeddings {positions}")
+    return config, length
+
+
+def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
+    model = recipe.model
+    discriminator = native_config(config_from(model.discriminator_checkpoint))
+    if model.generator_checkpoint is None:
+        generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
+    else:
+        generator = native_config(config_from(model.generator_checkpoint))
+    objective = dict(model.objective)
+    if model.generator_checkpoint is not None:
+        # Whether two tables are equal is known when they are loaded; two are the dearer case.
+        objective.setdefault("embedding_sharing", "none")
+    special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
+    if recipe.data.tokenizer is not None:
+        special = special_tokens_of(load_tokenizer(recipe.data.tokenizer))
+    config = ElectraRtdConfig(
+        discriminator_config=discriminator, generator_config=generator, **{**special, **objective}
+    )
+    if model.attn_implementation is not None:
+        config._attn_implementation = model.attn_implementation
+    return config
+
+
+def planned_steps(recipe: Recipe) -> int:
+    """Optimizer steps of a run.
+
+    Raises:
+        ValueError: if they hang on blocks that are not there.
+    """
+    arguments = recipe.training
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    blocks = recipe.data.blocks
+    if blocks is None or not os.path.isfile(os.path.join(blocks, MANIFEST)):
+        raise ValueError("max_steps is not set, and there are no blocks to count; give --max-steps or --blocks")
+    count = read_manifest(blocks)["splits"]["train"]["blocks"]
+    per_epoch = count // arguments.per_device_train_batch_size // arguments.gradient_accumulation_steps
+    if not per_epoch:
+        raise ValueError(f"{count} training blocks do not fill one step; lower per_device_train_batch_size")
+    return round(per_epoch * arguments.num_train_epochs)
+
+
+def plan_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """A plan for people: names and what stands beside them."""
+    flops, memory = values["flops_per_step"], values["live_bytes"]
+    own = values["parameters"]
+    peak, hours = values["peak_bytes"], values["hours"]
+    how = "compiled" if values["compiled"] else "not compiled"
+
+    def megabytes(count: float) -> str:
+        return f"{count / 1e6:,.0f} MB"
+
+    rows = [
+        ("device", f"{values['device']}, {values['precision']}"),
+        ("parameters, discriminator and what is shared", f"{own[DISCRIMINATOR]:,}"),
+        ("parameters, generator alone", f"{own[GENERATOR]:,}"),
+        ("vocabulary", f"{values['vocab_size']:,}"),
+        ("step", f"{values['rows_per_step']:,} rows of {values['length']:,}, {values['tokens_per_step']:,} tokens"),
+        ("chosen positions a row", f"{values['chosen_positions_per_row']}"),
+        ("run", f"{values['steps']:,} steps, {values['tokens']:,} tokens"),
+        ("FLOPs of a step", f"{flops['total']:.4g}"),
+        ("  generator", f"{flops[GENERATOR]:.4g} ({values['generator_share']:.1%})"),
+        ("  discriminator", f"{flops[DISCRIMINATOR]:.4g}"),
+        ("  optimizer", f"{flops[OPTIMIZER]:.4g}"),
+        ("FLOPs of the run", f"{values['flops']:.4g}"),
+        ("live tensors at the peak", megabytes(memory["peak"])),
+        *((f"  {name}", megabytes(memory[name])) for name in ("weights", "optimizer", "activations", "workspace")),
+        ("  gradients, after the backward pass", megabytes(memory["gradients"])),
+        ("memory of the process, above libraries", NOT_MEASURED if peak is None else f"{megabytes(peak)}, {how}"),
+    ]
+    if hours is None:
+        rows.append(("time", f"{NOT_MEASURED}; --calibration FILE, from electra-rtd plan --calibrate FILE there"))
+        return rows
+    rows += [
+        ("a step", f"{values['seconds_per_step']:.3f} s, {how}"),
+        ("tokens a second", f"{values['tokens_per_second']:,.0f}"),
+        ("hours, without evaluation", f"{hours:,.2f}"),
+    ]
+    if values["price"] is not None:
+        rows.append(("price", f"{values['price']:,.2f}"))
+    return rows

@@ -1,0 +1,119 @@
+"""Rates are fitted to what was timed, predict by plain arithmetic, and travel as JSON."""
+
+import json
+import time
+from collections import Counter
+
+import pytest
+from test_step_cost import pair, real_step, run
+
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.pretraining import calibration
+from modeling_electra_rtd.pretraining.calibration import (
+    Calibration,
+    Rates,
+    calibrate,
+    fitted,
+    load_calibration,
+    save_calibration,
+)
+from modeling_electra_rtd.pretraining.step_cost import DISCRIMINATOR, GENERATOR, Memory, Operator, StepCost, count_step
+
+
+RATES = Rates(
+    products={"mm": (2.0, 0.5), "bmm": (3.0, 0.0), "attention": (7.0, 0.0), "attention backward": (9.0, 0.0)},
+    operators={"gelu": 0.25, "": 1.0},
+    call=10.0,
+    resident_per_live=1.5,
+    compiled_share=0.5,
+    compiled_live_share=0.25,
+    compiler_bytes=100.0,
+)
+COST = StepCost(
+    calls=Counter(
+        {
+            Operator("addmm", GENERATOR, "float32", 100, 40): 2,
+            Operator("bmm", DISCRIMINATOR, "float32", 10, 4): 1,
+            Operator("_scaled_dot_product_flash_attention_for_cpu", DISCRIMINATOR, "float32", 5, 1): 1,
+            Operator("_scaled_dot_product_flash_attention_for_cpu_backward", DISCRIMINATOR, "float32", 5, 1): 1,
+            Operator("gelu", DISCRIMINATOR, "float32", 0, 8): 3,
+            Operator("unheard_of", GENERATOR, "float32", 0, 5): 1,
+        }
+    ),
+    memory=Memory(weights=200, gradients=200, optimizer=400, activations=900, peak=2000),
+    parameters={},
+)
+
+
+def test_a_prediction_is_the_sum_of_its_calls():
+    products = 2 * (200 + 20) + 30 + 35 + 45
+    rest = 3 * 2 + 5 + 9 * 10
+    assert RATES.seconds(COST) == products + rest
+    assert RATES.seconds(COST, compiled=True) == products + rest / 2
+    assert RATES.part_seconds(COST, GENERATOR) + RATES.part_seconds(COST, DISCRIMINATOR) == RATES.seconds(COST)
+    assert RATES.resident(COST) == 3000
+    assert RATES.resident(COST, compiled=True) == 100 + 1.5 * (600 + 0.25 * 1400)
+
+
+def test_what_was_not_measured_is_not_predicted():
+    plain = Rates({}, {"": 1.0}, 0.0, 1.0)
+    assert plain.seconds(COST, compiled=True) is None and plain.resident(COST, compiled=True) is None
+
+
+def test_fits_find_the_rates_and_none_below_zero():
+    shapes = [(1e9, 1e6), (1e8, 1e7), (1e7, 2e6), (5e9, 1e8)]
+    per_flop, per_byte = fitted((flops, moved, 2e-12 * flops + 3e-10 * moved) for flops, moved in shapes)
+    assert (per_flop, per_byte) == (pytest.approx(2e-12), pytest.approx(3e-10))
+    per_flop, per_byte = fitted((flops, moved, 2e-12 * flops) for flops, moved in [*shapes, (1e6, 1e6)])
+    assert per_flop == pytest.approx(2e-12) and 0 <= per_byte < 1e-15
+    # Seconds that fall with the bytes.
+    per_flop, per_byte = fitted([(1e9, 1e6, 1.0), (1e9, 1e8, 0.5), (1e9, 2e8, 0.25)])
+    assert per_flop > 0 and per_byte == 0
+
+
+def test_a_calibration_comes_back_from_its_file(tmp_path):
+    file = tmp_path / "machine.json"
+    saved = Calibration("cpu", {"fp32": RATES}, environment())
+    save_calibration(saved, str(file))
+    assert load_calibration(str(file)) == saved
+    for content in (
+        "{}",
+        "[]",
+        "not JSON",
+        json.dumps({"device_type": "cpu", "rates": {"fp32": {}}, "environment": {}}),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match="machine.json is no calibration"):
+            load_calibration(str(file))
+
+
+def test_a_measured_machine_takes_time_for_everything(monkeypatch):
+    monkeypatch.setattr(calibration, "ROWS", 4)
+    monkeypatch.setattr(calibration, "_DEEP", calibration._FAMILIES[0])
+    monkeypatch.setattr(calibration, "_PRODUCTS", ((1, 64, 64, 64), (1, 256, 64, 128), (8, 32, 16, 32)))
+    monkeypatch.setattr(calibration, "_ATTENTION_LENGTHS", (64, 128))
+    monkeypatch.setattr(calibration, "keep_freed_memory", lambda: True)
+    rates = calibration._measured_rates("cpu", "fp32")
+    assert set(rates.products) == {"mm", "bmm", "attention", "attention backward"}
+    assert all(sum(pair) > 0 for pair in rates.products.values())
+    assert {"gelu", "native_layer_norm", "_fused_adamw_", ""} <= set(rates.operators)
+    one, four = (
+        count_step(lambda: ElectraRtdForPreTraining(pair("electra")), run(rows), 32, "cpu") for rows in (16, 64)
+    )
+    assert rates.seconds(one) < rates.seconds(four) < 4 * rates.seconds(one)
+
+
+@pytest.mark.slow
+def test_one_calibration_predicts_other_shapes():
+    rates = calibrate(["fp32"], compiled=False).rates["fp32"]
+    for family, rows, length in (("electra", 64, 64), ("modernbert", 64, 32)):
+        cost = count_step(lambda family=family: ElectraRtdForPreTraining(pair(family)), run(rows), length, "cpu")
+        step = real_step(pair(family), run(rows), length)
+        seconds = []
+        for _ in range(15):
+            started = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - started)
+        # The fastest: others may use the machine.
+        assert 0.5 < rates.seconds(cost) / min(seconds) < 2

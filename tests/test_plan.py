@@ -1,0 +1,99 @@
+"""`electra-rtd plan`: what a recipe will take, from the recipe alone; nothing is written or claimed without cause."""
+
+import json
+
+import pytest
+from corpus_for_tests import make_blocks
+from test_calibration import RATES
+from test_cli import MODEL, fails
+
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.data.blocks import read_manifest
+from modeling_electra_rtd.data.tokenization import load_tokenizer
+from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.pretraining.calibration import Calibration, save_calibration
+from modeling_electra_rtd.pretraining.plan import plan, planned_config
+from modeling_electra_rtd.pretraining.recipes import read_recipe
+from modeling_electra_rtd.pretraining.run import pair_config
+
+
+SMALL = ["--discriminator", MODEL, "--vocab-size", "200", "--max-length", "32", "--per-device-train-batch-size", "4"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[str, str]:
+    return make_blocks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def machine(tmp_path) -> str:
+    file = str(tmp_path / "machine.json")
+    measured = {**environment(), "device": "Another Machine"}
+    save_calibration(Calibration("cpu", {"bf16": RATES, "fp32": RATES}, measured), file)
+    return file
+
+
+def test_a_recipe_alone_is_enough(tmp_path, machine, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    assert main(["plan", "tiny", *SMALL, "--calibration", machine, "--max-steps", "1800"]) == 0
+    shown = capsys.readouterr().out
+    assert "Another Machine, bf16" in shown and "1,800 steps, 230,400 tokens" in shown
+    assert set(tmp_path.rglob("*")) == before
+    assert (
+        main(["plan", "tiny", *SMALL, "--calibration", machine, "--json", "plan.json", "--price-per-hour", "3"]) == 0
+    )
+    values = json.loads((tmp_path / "plan.json").read_text())
+    assert values["tokens_per_step"] == 128 and values["tokens"] == 128 * values["steps"]
+    assert values["hours"] == pytest.approx(values["steps"] * values["seconds_per_step"] / 3600)
+    assert values["tokens_per_second"] == pytest.approx(128 / values["seconds_per_step"])
+    assert values["price"] == pytest.approx(3 * values["hours"])
+    flops = values["flops_per_step"]
+    assert flops["total"] == flops["generator"] + flops["discriminator"] + flops["optimizer"]
+    assert values["flops"] == values["steps"] * flops["total"]
+    assert values["calibrated_on"]["device"] == "Another Machine"
+    assert values["environment"] == environment()
+
+
+def test_nothing_is_said_of_a_machine_that_was_not_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "base", "--device", "h200"]) == 0
+    shown = capsys.readouterr().out
+    assert "h200, bf16" in shown and "109,487,617" in shown
+    assert shown.count("not measured") == 2
+    assert "hours" not in shown and "price" not in shown
+
+
+def test_published_sizes_need_no_data_and_others_say_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config, length = planned_config(read_recipe("small"))
+    assert (config.vocab_size, length) == (30528, 128)
+    assert "--vocab-size" in fails(capsys, "plan", "tiny", "--device", "h200")
+    assert "max_position_embeddings 512" in fails(capsys, "plan", "small", "--max-length", "1024", "--device", "h200")
+    assert "max_steps is not set" in fails(capsys, "plan", "small", "--max-steps", "-1", "--device", "h200")
+
+
+def test_blocks_and_tokenizers_are_what_pretrain_takes(data):
+    blocks, tokenizer = data
+    overrides = {"discriminator": MODEL, "max_steps": "-1", "num_train_epochs": "3"}
+    recipe = read_recipe("quickstart", {**overrides, "blocks": blocks, "per_device_train_batch_size": "4"})
+    expected = pair_config(recipe.model, load_tokenizer(tokenizer))
+    config, length = planned_config(recipe)
+    assert config.to_dict() == expected.to_dict() and length == 32
+    values = plan(recipe, device="h200")
+    count = read_manifest(blocks)["splits"]["train"]["blocks"]
+    assert values["steps"] == 3 * (count // 4)
+    assert sum(values["parameters"].values()) == ElectraRtdForPreTraining(expected).num_parameters()
+    without = read_recipe("quickstart", {"discriminator": MODEL, "blocks": "nowhere", "tokenizer": tokenizer})
+    assert planned_config(without)[0].to_dict() == expected.to_dict()
+
+
+def test_bad_requests_are_refused_in_one_line(tmp_path, machine, capsys):
+    assert "give a recipe" in fails(capsys, "plan")
+    assert "did you mean 'learning_rate'" in fails(capsys, "plan", "tiny", "--learning-rat", "1")
+    assert "price_per_hour is -1.0" in fails(capsys, "plan", "tiny", *SMALL, "--price-per-hour", "-1")
+    assert "nowhere.json" in fails(capsys, "plan", "tiny", *SMALL, "--calibration", str(tmp_path / "nowhere.json"))
+    assert "device is h200" in fails(capsys, "plan", "tiny", *SMALL, "--calibration", machine, "--device", "h200")
+    assert "vocab_size is 2" in fails(capsys, "plan", "small", "--vocab-size", "2", "--device", "h200")
+    assert "give one" in fails(capsys, "plan", "tiny", "--calibration", machine, "--calibrate", "f.json")
