@@ -276,17 +276,19 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             )
         return rows
 
-    def logits(
-        self, texts: Sequence[TokenizedText], batch_size: int | None = None, bf16: bool | None = None, **sizes: int
-    ) -> list[Tensor]:
+    def logits(self, texts: Sequence[TokenizedText], batch_size: int | None = None, **arguments: Any) -> list[Tensor]:
         """What the model says of every token of every text, whatever the order and lengths of the texts.
 
         Args:
-            batch_size, bf16, sizes: those of the pipeline.
+            batch_size, arguments: those of the pipeline, where they differ from what it was made with.
 
         Returns:
             For each text `(n,)` float32 on the CPU; positive where a token looks replaced.
         """
+        sizes, precision, _ = self._sanitize_parameters(**arguments)
+        sizes = {**self._preprocess_params, **sizes}
+        batch_size = self._batch_size if batch_size is None else batch_size
+        _check_batch_size(batch_size)
         logits = [torch.empty(len(text.ids)) for text in texts]
         rows = []
         for text, found in zip(texts, logits, strict=True):
@@ -295,7 +297,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         rows.sort(key=lambda row: len(row[0].ids), reverse=True)
         start = 0
         # Around all batches: it casts the weights once, and forgets them at its end.
-        with self._precision(bf16):
+        with self._precision(**{**self._forward_params, **precision}):
             while start < len(rows):
                 count = batch_size or max(1, self._positions // len(rows[start][0].ids))
                 batch = rows[start : start + count]
@@ -304,7 +306,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
                     found.copy_(judged[row.judged])
         return logits
 
-    def _precision(self, bf16: bool | None) -> AbstractContextManager:
+    def _precision(self, bf16: bool | None = None) -> AbstractContextManager:
         if self.model.dtype != torch.float32 or not (bf16_is_native(self.device) if bf16 is None else bf16):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)

@@ -14,7 +14,10 @@ from modeling_electra_rtd.cli import build_parser, main
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
 
 
-VERBS = ("quickstart", "tokenizer", "prepare", "pretrain", "finetune", "evaluate", "export", "push", "inspect", "demo")
+VERBS = (
+    *("quickstart", "tokenizer", "prepare", "pretrain", "finetune", "evaluate", "export", "push", "inspect", "score"),
+    "demo",
+)
 MODEL = (
     '{"model_type": "electra", "hidden_size": 32, "intermediate_size": 48, '
     '"num_hidden_layers": 1, "num_attention_heads": 2}'
