@@ -15,6 +15,10 @@ from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.text_scores import load_scorer, rtd_score, score_file, score_texts
 
 
+DROPOUT = {
+    "electra": {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3},
+    "modernbert": {"mlp_dropout": 0.3},
+}
 LONG = " ".join(f"w{number % 100}" for number in range(150))
 # A blank line, one of nothing the tokenizer keeps, and one longer than the model.
 LINES = [
@@ -35,7 +39,8 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("scores")
     pairs = {}
     for family in FAMILIES:
-        pairs[family] = tiny_pair(family)
+        # With dropout, which nothing that is scored must see.
+        pairs[family] = tiny_pair(family, encoder=DROPOUT[family])
         pairs[family].save_pretrained(root / family)
         tiny_tokenizer(root / family)
         with pytest.MonkeyPatch.context() as patch:
