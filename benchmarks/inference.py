@@ -1,10 +1,12 @@
 """Sentences per second of judging real text here, against the loop one would write with stock `transformers`.
 
     python benchmarks/inference.py --text sentences.txt --tokenizer TOKENIZER --json inference.json
+    python benchmarks/inference.py --text sentences.txt --model runs/tiny
 
-All contenders judge every token of the same lines with the same random weights, tokenization included, in alternation
-in one process. Stock: `ElectraForPreTraining` in fp32 on batches of lines as they come, padded to the longest line of
-the batch, or all to the maximum. Here: `pipeline("replaced-token-detection")`, and what `electra-rtd score` does. The
+All contenders judge every token of the same lines with the same weights, random ones unless a model is named,
+tokenization included, in alternation in one process. Stock: `ElectraForPreTraining` (for other families the stock
+encoder and the head) in fp32 on batches of lines as they come, padded to the longest line of the batch, or all to the
+maximum. Here: `pipeline("replaced-token-detection")`, and what `electra-rtd score` does. The
 table says how far their answers lie from those of stock.
 """
 
@@ -20,11 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from training_steps import SHAPES
-from transformers import ElectraConfig, ElectraForPreTraining, PreTrainedTokenizerBase, pipeline
+from transformers import ElectraConfig, ElectraForPreTraining, PreTrainedTokenizerBase
 
+from modeling_electra_rtd import ReplacedTokenDetectionPipeline
 from modeling_electra_rtd.data.documents import read_lines
 from modeling_electra_rtd.data.tokenization import load_tokenizer
 from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
 from modeling_electra_rtd.sharing.text_scores import load_scorer, score_texts
 
 
@@ -34,7 +38,7 @@ Contender = Callable[[list[str]], list[Any]]
 
 def stock(folder: str, tokenizer: PreTrainedTokenizerBase, padding: str, setting: argparse.Namespace) -> Contender:
     """The usual loop; for each line `(n,)` probabilities."""
-    model = ElectraForPreTraining.from_pretrained(folder).eval().to(setting.device)
+    model = DiscriminatorLoader.from_pretrained(folder).eval().to(setting.device)
 
     @torch.no_grad()
     def judge(lines: list[str]) -> list[Tensor]:
@@ -45,6 +49,7 @@ def stock(folder: str, tokenizer: PreTrainedTokenizerBase, padding: str, setting
                 padding=padding,
                 truncation=True,
                 max_length=setting.length,
+                return_token_type_ids=False,
                 return_tensors="pt",
             ).to(setting.device)
             probabilities = model(**batch).logits.sigmoid().cpu()
@@ -59,7 +64,9 @@ def stock(folder: str, tokenizer: PreTrainedTokenizerBase, padding: str, setting
 def contenders(folder: str, tokenizer: PreTrainedTokenizerBase, setting: argparse.Namespace) -> dict[str, Contender]:
     """Those of a comparison, the one that the others are compared with first."""
     detectors = {
-        bf16: pipeline("replaced-token-detection", model=folder, device=setting.device, bf16=bf16)
+        bf16: ReplacedTokenDetectionPipeline(
+            model=DiscriminatorLoader.from_pretrained(folder), tokenizer=tokenizer, device=setting.device, bf16=bf16
+        )
         for bf16 in (None, False)
     }
     scorers = {bf16: load_scorer(folder, bf16=bf16) for bf16 in (None, False)}
@@ -105,8 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--text", required=True, help="a sentence a line: txt, or jsonl, csv, tsv, parquet")
     parser.add_argument("--text-column", default="text", help="of a table")
-    parser.add_argument("--tokenizer", required=True, help="folder, or OWNER/NAME of the Hub")
-    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--model", help="folder of a checkpoint or release; by default random weights")
+    parser.add_argument("--tokenizer", help="of random weights: folder, or OWNER/NAME of the Hub")
+    parser.add_argument("--shape", choices=SHAPES, default="small", help="of random weights")
     parser.add_argument("--lines", type=int, default=1000, help="that are judged")
     parser.add_argument("--batch", type=int, default=32, help="rows of a stock batch")
     parser.add_argument("--length", type=int, default=128, help="the maximum; longer lines are left out")
@@ -114,15 +122,17 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", metavar="FILE", help="write the record here as well")
     setting = parser.parse_args()
-    tokenizer = load_tokenizer(setting.tokenizer)
+    if (setting.model is None) == (setting.tokenizer is None):
+        parser.error("give --model, or --tokenizer for random weights, one of them")
+    tokenizer = load_tokenizer(setting.model or setting.tokenizer)
     lines, tokens = sentences(setting.text, tokenizer, setting)
-    torch.manual_seed(0)
-    # Larger weights than new ones have: else every token would get about the same answer.
-    config = ElectraConfig(**SHAPES[setting.shape][0], vocab_size=len(tokenizer), initializer_range=0.1)
     with tempfile.TemporaryDirectory() as folder:
-        ElectraForPreTraining(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        judges = contenders(folder, tokenizer, setting)
+        if setting.model is None:
+            torch.manual_seed(0)
+            config = ElectraConfig(**SHAPES[setting.shape][0], vocab_size=len(tokenizer))
+            ElectraForPreTraining(config).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        judges = contenders(setting.model or folder, tokenizer, setting)
     found = {name: judge(lines) for name, judge in judges.items()}
     reference = next(iter(found.values()))
     seconds: dict[str, list[float]] = {name: [] for name in judges}
@@ -153,7 +163,8 @@ def main() -> None:
             }
         )
     deviation = torch.stack([torch.log1p(-row.double()).mean() for row in reference]).std().item()
-    print(f"ELECTRA {setting.shape}, {len(lines):,} lines, {tokens / len(lines):.1f} tokens a line on average\n")
+    named = setting.model or f"ELECTRA {setting.shape}, random weights"
+    print(f"{named}, {len(lines):,} lines, {tokens / len(lines):.1f} tokens a line on average\n")
     print(
         "| contender | sentences/s | tokens/s | against longest | against maximum | largest difference | mean | of |"
     )
@@ -166,7 +177,15 @@ def main() -> None:
         )
     print(f"\nscores of different lines deviate by {deviation:.3f} from their mean")
     if setting.json:
-        record = {"setting": vars(setting), "tokens": tokens, "deviation_of_scores": deviation, "rows": rows}
+        measured = {
+            "tokens": tokens,
+            "threads": torch.get_num_threads(),
+            "deviation_of_scores": deviation,
+            "rows": rows,
+        }
+        # Where they lie on this machine is nobody's business.
+        names = {name: Path(getattr(setting, name) or "").name for name in ("text", "tokenizer")}
+        record = {"setting": vars(setting) | names, **measured}
         Path(setting.json).parent.mkdir(parents=True, exist_ok=True)
         Path(setting.json).write_text(json.dumps({**record, **environment()}, indent=2) + "\n", encoding="utf-8")
         print(f"record in {setting.json}")
