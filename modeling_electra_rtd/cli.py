@@ -6,7 +6,9 @@ Everything heavy is imported by the verb that needs it, so that help and typing 
 
 import argparse
 import json
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,27 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("text", nargs="+", help="texts")
     sub.add_argument("--html", metavar="FILE", help="write a page with a heat map of the first text")
     sub.add_argument("--seed", type=int, default=0, help="of the corruption")
+
+    sub = verb(
+        "score", _score, "one number for every line of a file: how much it looks like a text nobody has changed"
+    )
+    sub.add_argument("model", help=f"joint checkpoint, release, or a discriminator alone: {_MODEL}")
+    sub.add_argument("file", help="txt, or a table (jsonl, csv, tsv, parquet), also compressed")
+    sub.add_argument("--text-column", default="text", help="of a table")
+    sub.add_argument("--output", metavar="FILE", help="a new .jsonl or .tsv file; by default a table is printed")
+    sub.add_argument("--batch-size", type=int, default=None, help="rows read together; by default what is fast")
+    sub.add_argument(
+        "--max-length", type=int, default=None, help="positions of a window of a longer line; by default the model's"
+    )
+    sub.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, help="matrix products in bf16; by default where it is native"
+    )
+    sub.epilog = (
+        "The number is the RTD score: the mean, over the tokens of the line, of log P(original), the discriminator's "
+        "probability that the token is the original one. It is in nats a token, at most 0, and higher for a line that "
+        "looks unchanged. Tokens that the tokenizer puts around any text do not count; a line without "
+        "tokens has no score, and keeps its place. A line longer than the model is read in overlapping windows."
+    )
 
     sub = verb("demo", _demo, "a page to corrupt a text on, by its generator or by hand, and to see what is found")
     sub.add_argument("model", help="joint checkpoint, release, or a discriminator alone")
@@ -408,6 +431,34 @@ def _inspect(arguments: argparse.Namespace) -> None:
         if number == 0 and arguments.html:
             render_html(tokens, arguments.html)
             print(f"page in {arguments.html}")
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from .sharing.text_scores import score_file
+
+    started = time.perf_counter()
+    try:
+        totals = score_file(
+            arguments.model,
+            arguments.file,
+            arguments.output,
+            text_column=arguments.text_column,
+            progress=arguments.output is not None or not sys.stdout.isatty(),
+            batch_size=arguments.batch_size,
+            max_length=arguments.max_length,
+            bf16=arguments.bf16,
+        )
+    except BrokenPipeError:
+        # The reader has what it wanted, as `head` does; what is still in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    rate = totals.lines / (time.perf_counter() - started)
+    print(
+        f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean score {totals.mean_score:.4f}; {rate:,.0f} lines/s",
+        file=sys.stdout if arguments.output else sys.stderr,
+    )
+    if arguments.output:
+        print(f"scores in {arguments.output}")
 
 
 def _demo(arguments: argparse.Namespace) -> None:

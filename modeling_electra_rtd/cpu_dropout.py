@@ -30,7 +30,7 @@ def use_cpu_dropout(model: nn.Module) -> None:
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
-                setattr(module, name, CpuDropout(child.p))
+                setattr(module, name, CpuDropout(child.p).train(child.training))
     if model.config._attn_implementation in ("sdpa", "eager"):
         model.set_attn_implementation(ATTENTION)
 

@@ -3,14 +3,17 @@
 It travels with a release as code that runs without this package, and imports nothing of it.
 """
 
-import copy
+import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
@@ -25,6 +28,15 @@ _AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
 }
 # The module that a model must have.
 HEAD = "discriminator_predictions"
+
+# Positions, padding included, that go through the model together where no `batch_size` is given. On a CPU what a
+# layer makes of more of them leaves its caches (docs/LOG.md).
+_POSITIONS_ON_CPU = 1024
+_POSITIONS_ELSEWHERE = 32768
+# Texts are sorted by length within as many as have this many characters; of an iterator, whose texts may come slowly,
+# within this many batches.
+_POOL_CHARACTERS = 2**18
+_POOL_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,20 @@ class Window:
     stop: int
     first: int
     last: int
+
+
+class Row(NamedTuple):
+    """A window of a text as a model reads it.
+
+    Attributes:
+        ids: special tokens included.
+        judged: the positions of the row that count.
+        tokens: the tokens of the text that stand there.
+    """
+
+    ids: list[int]
+    judged: slice
+    tokens: slice
 
 
 def windows_over(count: int, size: int, stride: int) -> list[Window]:
@@ -90,7 +116,11 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
     `start` to `end` of the original), `start`, `end`, `probability` and `is_replaced`. Words have no `token`.
 
     Args (here, or with a call):
-        batch_size: windows that go through the model together.
+        batch_size: windows that go through the model together; by default as many as are fast. Results come in the
+            order of the texts, but texts of like length are read together: a generator is read 16 batches ahead, and
+            without a `batch_size` one text at a time.
+        bf16: whether matrix products of a 32-bit model run in bf16; by default where the device has them. It moves
+            probabilities by a few thousandths.
         device: as for any pipeline.
         threshold: `is_replaced` is `probability > threshold`; in [0, 1], 0.5 unless given.
         aggregation_strategy: `"none"` for tokens; for words the probability of their `"first"` token, the `"average"`
@@ -129,22 +159,42 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             )
         if len(tokenizer) > model.config.vocab_size:
             raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}")
-        if tokenizer.padding_side != "right":
-            # Batches would shift positions, and with them probabilities. A copy: the caller's stays as it is.
-            tokenizer = copy.deepcopy(tokenizer)
-            tokenizer.padding_side = "right"
+        _check_batch_size(arguments.get("batch_size"))
         arguments.setdefault("task", TASK)
         super().__init__(model=model.eval(), tokenizer=tokenizer, **arguments)
 
-    def __call__(self, inputs: Any, **arguments: Any) -> Any:
+    def __call__(self, inputs: Any, batch_size: int | None = None, **arguments: Any) -> Any:
         """Tokens or words of a text; a list of them for a list, an iterator for a generator."""
+        batch_size = self._batch_size if batch_size is None else batch_size
+        _check_batch_size(batch_size)
         if isinstance(inputs, Sequence) and not isinstance(inputs, str):
             inputs = list(inputs)
             if not inputs:
                 return []
         elif isinstance(inputs, Iterator):
             inputs = (text for text in inputs)
-        return super().__call__(inputs, **arguments)
+        # The base class takes None for 1, and hands 0 on.
+        return super().__call__(inputs, batch_size=batch_size or 0, **arguments)
+
+    def get_iterator(
+        self,
+        inputs: Iterable[str | TokenizedText],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Results in the order of the texts."""
+        # A data loader, as transformers has it here, would keep the order of the texts within its batches.
+        texts_together = None if isinstance(inputs, Sized) else max(1, _POOL_BATCHES * batch_size)
+        for pool in pools(inputs, texts_together):
+            texts = self.tokenize_all(pool)
+            for text in texts:
+                _refuse_empty(text)
+            judged = self.logits(texts, batch_size or None, **preprocess_params, **forward_params)
+            for output in zip(texts, judged, strict=True):
+                yield self.postprocess(output, **postprocess_params)
 
     def _sanitize_parameters(
         self,
@@ -152,6 +202,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         aggregation_strategy: str | None = None,
         max_length: int | None = None,
         stride: int | None = None,
+        bf16: bool | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must be in [0, 1]")
@@ -159,7 +210,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             raise ValueError(f"aggregation_strategy is {aggregation_strategy!r}; allowed: {', '.join(_AGGREGATIONS)}")
         sizes = _given(max_length=max_length, stride=stride)
         self._window_size(**{**getattr(self, "_preprocess_params", {}), **sizes})
-        return sizes, {}, _given(threshold=threshold, aggregation_strategy=aggregation_strategy)
+        return sizes, _given(bf16=bf16), _given(threshold=threshold, aggregation_strategy=aggregation_strategy)
 
     def _window_size(self, max_length: int | None = None, stride: int | None = None) -> tuple[int, int]:
         """Tokens of a window without its special tokens, and tokens that two windows share."""
@@ -178,64 +229,178 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         Raises:
             ValueError: for what is no `str`, and for a text without tokens.
         """
-        if not isinstance(text, str):
-            raise ValueError(f"a text is of type {type(text).__name__}; allowed: str")
-        encoding = self.tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-        ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
-        if all(special):
-            raise ValueError(f"the text {text!r} has no tokens")
-        # Only what the template adds counts as special here: a "[SEP]" that is written in a text is a token of it.
-        first, last = special.index(0), len(special) - special[::-1].index(0)
-        inner = slice(first, last)
-        return TokenizedText(
-            text, ids[inner], ids[:first], ids[last:], encoding["offset_mapping"][inner], encoding.word_ids()[inner]
-        )
+        (tokenized,) = self.tokenize_all([text])
+        _refuse_empty(tokenized)
+        return tokenized
 
-    def preprocess(self, text: str | TokenizedText, **sizes: int) -> Iterator[dict[str, Any]]:
-        """Windows of a text, or of one whose tokens are decided already: `input_ids` and `attention_mask`,
-        `(1, positions)`, and `judged`, the slice of positions that count."""
+    def tokenize_all(self, texts: Sequence[str | TokenizedText]) -> list[TokenizedText]:
+        """The tokens of texts of any length, of some perhaps none; what is tokenized already stays as it is.
+
+        Raises:
+            ValueError: for what is no `str`.
+        """
+        given = [text for text in texts if _characters_of(text) is text]
+        made = iter(self._tokenized(given))
+        return [next(made) if isinstance(text, str) else text for text in texts]
+
+    def _tokenized(self, texts: list[str]) -> Iterator[TokenizedText]:
+        if not texts:
+            return
+        encoding = self.tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+        for number, text in enumerate(texts):
+            ids, special = encoding["input_ids"][number], encoding["special_tokens_mask"][number]
+            # Only what the template adds counts as special here: a "[SEP]" that is written in a text is a token of it.
+            first = special.index(0) if 0 in special else len(special)
+            inner = slice(first, len(special) - special[::-1].index(0) if 0 in special else first)
+            yield TokenizedText(
+                text,
+                ids[inner],
+                ids[: inner.start],
+                ids[inner.stop :],
+                encoding["offset_mapping"][number][inner],
+                encoding.word_ids(number)[inner],
+            )
+
+    def preprocess(self, text: str | TokenizedText, **sizes: int) -> list[Row]:
+        """The windows of a text, or of one whose tokens are decided already."""
         tokenized = text if isinstance(text, TokenizedText) else self.tokenize(text)
-        windows = windows_over(len(tokenized.ids), *self._window_size(**sizes))
-        for window in windows:
-            row = [*tokenized.prefix, *tokenized.ids[window.start : window.stop], *tokenized.suffix]
-            input_ids = torch.tensor([row])
+        rows = []
+        for window in windows_over(len(tokenized.ids), *self._window_size(**sizes)):
             shift = len(tokenized.prefix) - window.start
-            yield {
-                "input_ids": input_ids,
-                "attention_mask": torch.ones_like(input_ids),
-                "judged": slice(shift + window.first, shift + window.last),
-                "tokenized": tokenized,
-                "is_last": window is windows[-1],
-            }
+            rows.append(
+                Row(
+                    [*tokenized.prefix, *tokenized.ids[window.start : window.stop], *tokenized.suffix],
+                    judged=slice(shift + window.first, shift + window.last),
+                    tokens=slice(window.first, window.last),
+                )
+            )
+        return rows
 
-    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        rest = dict(inputs)
-        batch = {name: rest.pop(name) for name in ("input_ids", "attention_mask")}
-        # A joint model's own forward corrupts the text first.
-        discriminate = getattr(self.model, "discriminate", None)
-        logits = self.model(**batch).logits if discriminate is None else discriminate(**batch)
-        return {"probabilities": logits.float().sigmoid(), **rest}
+    def logits(self, texts: Sequence[TokenizedText], batch_size: int | None = None, **arguments: Any) -> list[Tensor]:
+        """What the model says of every token of every text, whatever the order and lengths of the texts.
+
+        Args:
+            batch_size, arguments: those of the pipeline, where they differ from what it was made with.
+
+        Returns:
+            For each text `(n,)` float32 on the CPU; positive where a token looks replaced.
+        """
+        sizes, precision, _ = self._sanitize_parameters(**arguments)
+        sizes = {**self._preprocess_params, **sizes}
+        batch_size = self._batch_size if batch_size is None else batch_size
+        _check_batch_size(batch_size)
+        logits = [torch.empty(len(text.ids)) for text in texts]
+        rows = []
+        for text, found in zip(texts, logits, strict=True):
+            if text.ids:
+                rows += [(row, found[row.tokens]) for row in self.preprocess(text, **sizes)]
+        rows.sort(key=lambda row: len(row[0].ids), reverse=True)
+        start = 0
+        # Around all batches: it casts the weights once, and forgets them at its end.
+        with self._precision(**{**self._forward_params, **precision}):
+            while start < len(rows):
+                count = batch_size or max(1, self._positions // len(rows[start][0].ids))
+                batch = rows[start : start + count]
+                start += count
+                for (row, found), judged in zip(batch, self.forward(self._padded(batch)), strict=True):
+                    found.copy_(judged[row.judged])
+        return logits
+
+    def _precision(self, bf16: bool | None = None) -> AbstractContextManager:
+        if self.model.dtype != torch.float32 or not (bf16_is_native(self.device) if bf16 is None else bf16):
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @property
+    def _positions(self) -> int:
+        return _POSITIONS_ON_CPU if self.device.type == "cpu" else _POSITIONS_ELSEWHERE
+
+    def get_inference_context(self) -> Callable[[], AbstractContextManager]:
+        return torch.inference_mode
+
+    def _padded(self, rows: list[tuple[Row, Tensor]]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, `(rows, positions)`."""
+        ids = [torch.tensor(row.ids) for row, _ in rows]
+        input_ids = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
+        lengths = torch.tensor([len(row) for row in ids])
+        return {
+            "input_ids": input_ids,
+            "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
+        }
+
+    def _forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """`(rows, positions)` float32 logits."""
+        # Not the model's own forward: a joint model's corrupts the text first.
+        hidden = self.model.base_model(**batch).last_hidden_state
+        # The products of the head are few, and rounding to bf16 costs the most accuracy at the end.
+        with torch.autocast(self.device.type, enabled=False):
+            return getattr(self.model, HEAD)(hidden.to(self.model.dtype)).float()
 
     def postprocess(
-        self, outputs: list[dict[str, Any]], threshold: float = 0.5, aggregation_strategy: str = "none"
+        self, judged: tuple[TokenizedText, Tensor], threshold: float = 0.5, aggregation_strategy: str = "none"
     ) -> list[dict[str, Any]]:
-        tokenized: TokenizedText = outputs[0]["tokenized"]
-        probabilities: list[float] = []
-        for output in outputs:
-            probabilities += output["probabilities"][0, output["judged"]].tolist()
+        """The results of a text, from its tokens and their logits."""
+        tokenized, logits = judged
+        probabilities = logits.sigmoid().tolist()
         groups = [[index] for index in range(len(probabilities))]
+        names = self.tokenizer.convert_ids_to_tokens(tokenized.ids)
         if aggregation_strategy != "none":
             groups = _words(tokenized.word_ids)
         results = []
         for number, group in enumerate(groups):
             start, end = tokenized.offsets[group[0]][0], tokenized.offsets[group[-1]][1]
-            judged = [probabilities[index] for index in group]
-            probability = _AGGREGATIONS[aggregation_strategy](judged)
+            probability = _AGGREGATIONS[aggregation_strategy]([probabilities[index] for index in group])
             result = {"index": number, "text": tokenized.text[start:end], "start": start, "end": end}
             if aggregation_strategy == "none":
-                result["token"] = self.tokenizer.convert_ids_to_tokens(tokenized.ids[group[0]])
+                result["token"] = names[number]
             results.append(result | {"probability": probability, "is_replaced": probability > threshold})
         return results
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 matrices itself; elsewhere autocast costs more than it saves."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    is_cpu = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return is_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def pools(texts: Iterable[str | TokenizedText], most: int | None = None) -> Iterator[list[str | TokenizedText]]:
+    """Neighbouring texts that are worth sorting by length, of which there may be any number in all.
+
+    Args:
+        most: texts of a pool; `None` counts their characters.
+
+    Raises:
+        ValueError: for what is no `str`.
+    """
+    pool: list[str | TokenizedText] = []
+    characters = 0
+    for text in texts:
+        pool.append(text)
+        characters += 1 + len(_characters_of(text))
+        if len(pool) == most or characters > _POOL_CHARACTERS:
+            yield pool
+            pool, characters = [], 0
+    if pool:
+        yield pool
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+
+
+def _characters_of(text: str | TokenizedText) -> str:
+    characters = text.text if isinstance(text, TokenizedText) else text
+    if not isinstance(characters, str):
+        raise ValueError(f"a text is of type {type(characters).__name__}; allowed: str")
+    return characters
+
+
+def _refuse_empty(tokenized: TokenizedText) -> None:
+    if not tokenized.ids:
+        raise ValueError(f"the text {tokenized.text!r} has no tokens")
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_tokenizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_electra_rtd.machine import environment
@@ -82,3 +83,22 @@ def test_throughput_prints_a_table_and_writes_a_record(tmp_path):
     for row in written["rows"]:
         assert row["tokens_per_second"] > 0 and row["peak_bytes"] > 1e7
         assert row["first_losses"][0] == pytest.approx(10.4, abs=0.5)
+
+
+def test_inference_compares_the_same_answers(tmp_path):
+    tiny_tokenizer(tmp_path / "tokenizer")
+    text = tmp_path / "sentences.txt"
+    words = ["the", "cat", "sat", "on", "a", "mat"]
+    text.write_text("".join(" ".join(words[: 1 + row % 6]) + "\n" for row in range(40)), encoding="utf-8")
+    record = tmp_path / "record.json"
+    command = [sys.executable, BENCHMARKS / "inference.py", "--shape", "tiny", "--text", text, "--json", record]
+    command += ["--tokenizer", tmp_path / "tokenizer", "--rounds", "1", "--lines", "20", "--batch", "4"]
+    done = subprocess.run([*command, "--length", "32"], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(record.read_text())
+    assert written["versions"] == environment()["versions"] and written["tokens"] == 58
+    rows = {row["contender"]: row for row in written["rows"]}
+    assert list(rows) == ["stock, longest", "stock, maximum", "pipeline, fp32", "pipeline", "score, fp32", "score"]
+    for name, row in rows.items():
+        assert f"| {name} |" in done.stdout and row["sentences_per_second"] > 0
+        assert row["largest_difference"] <= (5e-6 if "fp32" in name or "stock" in name else 2e-2)

@@ -25,6 +25,7 @@ VERBS = (
     "export",
     "push",
     "inspect",
+    "score",
     "demo",
 )
 MODEL = (

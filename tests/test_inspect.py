@@ -75,7 +75,7 @@ def test_long_texts_are_judged_in_windows(pair, tokenizer):
     # Half of each window is chosen, and every word is one window's.
     assert 60 <= sum(token.is_chosen for token in tokens) <= 90
     # What was generated is one text, and the pipeline judges it.
-    pipeline = ReplacedTokenDetectionPipeline(model=pair, tokenizer=tokenizer, device="cpu")
+    pipeline = ReplacedTokenDetectionPipeline(model=pair, tokenizer=tokenizer, device="cpu", bf16=False)
     generated = tokenizer.convert_tokens_to_ids([token.shown for token in tokens])
     judged = pipeline(dataclasses.replace(pipeline.tokenize(" ".join(words)), ids=generated))
     assert [token.replaced_probability for token in tokens] == [token["probability"] for token in judged]

@@ -1,5 +1,6 @@
 """`pipeline("replaced-token-detection")` says what stock classes say, once for every token of any text."""
 
+import copy
 import dataclasses
 import json
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import (
@@ -31,9 +33,11 @@ from transformers import (
     PreTrainedTokenizerFast,
     pipeline,
 )
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_electra_rtd import ElectraRtdDiscriminator, ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.pipeline_electra_rtd import TASK, windows_over
+from modeling_electra_rtd.machine import bf16_is_fast
+from modeling_electra_rtd.pipeline_electra_rtd import TASK, bf16_is_native, windows_over
 from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
 
@@ -55,7 +59,7 @@ def stock():
 
 @pytest.fixture(scope="module")
 def detect(stock, tokenizer):
-    return pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")
+    return pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=False)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def test_the_threshold_decides(detect, stock, tokenizer):
 def test_a_batch_is_its_texts_one_by_one(stock, padding_side):
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = padding_side
-    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")
+    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=False)
     assert tokenizer.padding_side == padding_side
     texts = ["the", LONG, TEXT, "a cat", LONG[:200], "on <b>"]
     single = [detect(text) for text in texts]
@@ -119,15 +123,84 @@ def test_a_batch_is_its_texts_one_by_one(stock, padding_side):
             torch.testing.assert_close(probabilities(results), probabilities(expected), atol=1e-6, rtol=1e-5)
 
 
-def test_lists_tuples_generators_and_nothing(detect):
-    expected = [detect(TEXT), detect("the cat")]
-    assert detect([TEXT, "the cat"]) == detect((TEXT, "the cat")) == expected
+def test_lists_tuples_generators_datasets_and_nothing(detect):
+    texts = [TEXT, "the cat"]
+    single = [detect(text) for text in texts]
+    expected = detect(texts)
+    for one, other in zip(expected, single, strict=True):
+        assert [token["token"] for token in one] == [token["token"] for token in other]
+        torch.testing.assert_close(probabilities(one), probabilities(other), atol=1e-6, rtol=1e-5)
+    assert detect((TEXT, "the cat")) == expected
     assert detect([TEXT]) == [detect(TEXT)] and detect([]) == []
-    given = (text for text in [TEXT, "the cat"])
+    given = (text for text in texts)
     found = detect(given)
-    assert not isinstance(found, list) and list(found) == expected
-    assert list(detect(iter([TEXT, "the cat"]))) == expected
+    assert not isinstance(found, list) and list(found) == single
+    assert list(detect(iter(texts))) == single
+    assert list(detect(iter(texts), batch_size=2)) == expected
     assert list(detect(text for text in [])) == []
+    rows = Dataset.from_dict({"text": texts})
+    assert list(detect(KeyDataset(rows, "text"))) == detect(rows["text"]) == expected
+
+
+def test_texts_of_like_length_are_read_together(stock, tokenizer):
+    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=False)
+    lengths = [(7 * number) % 50 + 1 for number in range(120)]
+    texts = [" ".join(f"w{word % 100}" for word in range(length)) for length in lengths]
+    seen = []
+    hook = stock.electra.register_forward_pre_hook(
+        lambda module, args, inputs: seen.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        for batch_size, rows in ((None, None), (8, 8)):
+            seen.clear()
+            found = detect(texts, batch_size=batch_size)
+            assert [len(results) for results in found] == lengths
+            shapes = list(seen)
+            assert sum(count for count, _ in shapes) == 120 and shapes == sorted(shapes, key=lambda shape: -shape[1])
+            # Each batch is as wide as its own longest text, [CLS] and [SEP] included.
+            longest = sorted(lengths, reverse=True)
+            for count, width in shapes:
+                assert width == longest[0] + 2
+                longest = longest[count:]
+            assert [count for count, _ in shapes[:-1]] == [rows or 1024 // width for _, width in shapes[:-1]]
+    finally:
+        hook.remove()
+
+
+def test_a_generator_is_read_no_further_than_it_must(detect):
+    drawn = []
+    texts = (drawn.append(number) or f"w{number}" for number in range(100))
+    found = detect(texts)
+    assert [token["token"] for token in next(found)] == ["w0"]
+    # transformers looks at the first one before it starts.
+    assert len(drawn) <= 2
+    found = detect((drawn.append(number) or f"w{number}" for number in range(100)), batch_size=2)
+    drawn.clear()
+    assert next(found)[0]["token"] == "w0" and len(drawn) <= 32
+    assert [results[0]["token"] for results in found] == [f"w{number}" for number in range(1, 100)]
+
+
+def test_bf16_is_near_and_can_be_switched_off(stock, tokenizer):
+    def judged(bf16):
+        detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=bf16)
+        # The head has the last word, and has it in 32 bits.
+        return torch.cat([probabilities(results) for results in detect([TEXT, LONG, "the cat"])])
+
+    exact, rounded = judged(False), judged(True)
+    assert 1e-6 < (exact - rounded).abs().max() < 5e-3 and (exact - rounded).abs().mean() < 1e-3
+    assert torch.equal(judged(None), rounded if bf16_is_native(torch.device("cpu")) else exact)
+    in_call = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")([TEXT, LONG, "the cat"], bf16=False)
+    assert torch.equal(torch.cat([probabilities(results) for results in in_call]), exact)
+    # A model that is in bf16 altogether stays so, whatever is asked for.
+    half = pipeline(TASK, model=copy.deepcopy(stock).bfloat16(), tokenizer=tokenizer, device="cpu")
+    assert half(TEXT) == half(TEXT, bf16=False)
+    torch.testing.assert_close(probabilities(half(TEXT)), exact[: len(TOKENS)], atol=5e-2, rtol=0)
+
+
+def test_bf16_is_taken_where_recipes_take_it():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert bf16_is_native(device) == bf16_is_fast()
+    assert not bf16_is_native(torch.device("meta"))
 
 
 def test_words(detect):
@@ -234,21 +307,23 @@ def test_a_byte_level_tokenizer_without_special_tokens_of_its_own(stock):
     )
     backend.train_from_iterator(["the cat sat", "猫 naïve"], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", model_max_length=64)
-    results = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")("the 猫 sat", max_length=4, stride=1)
+    results = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=False)(
+        "the 猫 sat", max_length=4, stride=1
+    )
     assert [result["token"] for result in results] == tokenizer.tokenize("the 猫 sat")
     assert "".join(dict.fromkeys(result["text"] for result in results)).replace(" ", "") == "the猫sat"
 
 
 @pytest.mark.parametrize("device", ["cpu", -1, torch.device("cpu")])
 def test_the_device_is_an_argument(stock, tokenizer, device):
-    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device=device)
+    detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device=device, bf16=False)
     assert detect.device == torch.device("cpu") == detect.model.device
     assert len(detect(TEXT)) == len(TOKENS)
 
 
 def test_a_model_in_training_is_judged_without_dropout(tokenizer):
     model = ElectraForPreTraining(tiny_electra_config(hidden_dropout_prob=0.5)).train()
-    detect = pipeline(TASK, model=model, tokenizer=tokenizer, device="cpu")
+    detect = pipeline(TASK, model=model, tokenizer=tokenizer, device="cpu", bf16=False)
     assert detect(TEXT) == detect(TEXT)
 
 
@@ -256,7 +331,7 @@ def test_a_model_in_training_is_judged_without_dropout(tokenizer):
 @pytest.mark.parametrize("kind", ["{}", "{}-release"])
 def test_checkpoints_and_releases_give_what_the_pair_says(folders, tokenizer, family, kind):
     root, pairs = folders
-    detect = pipeline(TASK, model=str(root / kind.format(family)), device="cpu")
+    detect = pipeline(TASK, model=str(root / kind.format(family)), device="cpu", bf16=False)
     stock_class = family == "electra" and kind.endswith("release")
     assert isinstance(detect.model, ElectraForPreTraining) == stock_class
     assert not hasattr(detect.model, "generator")
@@ -271,9 +346,9 @@ def test_a_release_with_code_is_judged_without_running_it(folders, tokenizer, fa
     name = str(root / f"{family}-release-with-code")
     # By name alone, transformers asks for the flag before it looks at the tasks that are registered.
     with pytest.raises(ValueError, match="trust_remote_code=True"):
-        pipeline(TASK, model=name, device="cpu")
+        pipeline(TASK, model=name, device="cpu", bf16=False)
     for model in (DiscriminatorLoader.from_pretrained(name), ElectraRtdDiscriminator.from_pretrained(name)):
-        detect = pipeline(TASK, model=model, tokenizer=name, device="cpu")
+        detect = pipeline(TASK, model=model, tokenizer=name, device="cpu", bf16=False)
         with torch.no_grad():
             expected = pairs[family].discriminate(torch.tensor([tokenizer(TEXT)["input_ids"]])).sigmoid()[0, 1:-1]
         torch.testing.assert_close(probabilities(detect(TEXT)), expected)
@@ -283,7 +358,7 @@ def test_a_release_with_code_is_judged_without_running_it(folders, tokenizer, fa
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_joint_model_is_judged_by_its_discriminator(folders, tokenizer, family):
     pair = folders[1][family]
-    detect = ReplacedTokenDetectionPipeline(model=pair, tokenizer=tokenizer, device="cpu")
+    detect = ReplacedTokenDetectionPipeline(model=pair, tokenizer=tokenizer, device="cpu", bf16=False)
     torch.manual_seed(0)
     with torch.no_grad():
         output = pair(torch.tensor([tokenizer(TEXT)["input_ids"]]))
@@ -327,7 +402,7 @@ def test_what_has_no_detection_head_is_refused_in_one_line(folders, tmp_path):
     ):
         tiny_tokenizer(folder)
         with pytest.raises(ValueError, match=f"is {named} without discriminator_predictions") as raised:
-            pipeline(TASK, model=str(folder), device="cpu")
+            pipeline(TASK, model=str(folder), device="cpu", bf16=False)
         assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
     generator = AutoModelForMaskedLM.from_pretrained(root / "electra-release", subfolder="generator")
     with pytest.raises(ValueError, match="is ElectraForMaskedLM without"):
@@ -351,6 +426,7 @@ def test_what_is_not_allowed_is_named(detect, stock, tokenizer):
         ({"stride": 62}, r"stride is 62; it must be in \[0, 61\]"),
         ({"stride": 10, "max_length": 12}, r"stride is 10; it must be in \[0, 9\]"),
         ({"stride": -1}, "stride is -1"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"aggregation_strategy": "simple"}, "aggregation_strategy is 'simple'; allowed: none, first, average, max"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -373,17 +449,17 @@ def test_tokenizers_that_are_not_the_models_are_refused(stock, tmp_path):
     # From a folder without a tokenizer, transformers makes one up.
     stock.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="knows special tokens only"):
-        pipeline(TASK, model=str(tmp_path), device="cpu")
+        pipeline(TASK, model=str(tmp_path), device="cpu", bf16=False)
 
 
 def test_saving_the_pipeline_saves_a_stock_checkpoint(folders, tmp_path):
     root, _ = folders
-    detect = pipeline(TASK, model=str(root / "electra-release"), device="cpu")
+    detect = pipeline(TASK, model=str(root / "electra-release"), device="cpu", bf16=False)
     detect.save_pretrained(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert "custom_pipelines" not in (tmp_path / "config.json").read_text(encoding="utf-8")
-    assert pipeline(TASK, model=str(tmp_path), device="cpu")(TEXT) == detect(TEXT)
+    assert pipeline(TASK, model=str(tmp_path), device="cpu", bf16=False)(TEXT) == detect(TEXT)
 
 
 def test_the_loader_leaves_no_head_that_was_not_trained(folders):

@@ -95,6 +95,7 @@ FLOW = [
     "sharing.export",
     "sharing.pipeline_task",
     "sharing.inspect",
+    "sharing.text_scores",
     "sharing.demo",
     "sharing.demo_app",
     "sharing.space",

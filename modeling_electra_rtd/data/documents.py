@@ -68,6 +68,18 @@ def read_share(share: Share, documents: str = "blank_line", text_column: str = "
             yield from _read_text(piece, documents)
 
 
+def read_lines(path: str, text_column: str = "text") -> Iterator[str]:
+    """Yields every line of a text file, or the text of every row of a table, in order; a blank one as an empty string.
+
+    Raises:
+        ValueError: see `read_share`.
+    """
+    if table_reader(path):
+        yield from _texts(lambda: _open_table(path, text_column), text_column, path)
+    else:
+        yield from _lines(whole_file(path), keep_blank=True)
+
+
 def check_files(
     paths: list[str],
     documents: str,

@@ -63,7 +63,7 @@ def load_detector(model: str) -> ReplacedTokenDetectionPipeline:
         ValueError: for a model without the detection head, or a tokenizer that does not fit.
     """
     loaded, tokenizer = load_for_inspection(model)
-    return ReplacedTokenDetectionPipeline(model=loaded, tokenizer=tokenizer)
+    return ReplacedTokenDetectionPipeline(model=loaded, tokenizer=tokenizer, bf16=False)
 
 
 def has_generator(detector: ReplacedTokenDetectionPipeline) -> bool:
@@ -195,15 +195,13 @@ def _log_probs(detector: ReplacedTokenDetectionPipeline, original: TokenizedText
     mask = detector.model.config.mask_token_id
     masked = [mask if index in positions else token for index, token in enumerate(original.ids)]
     rows = []
-    seen = 0
+    device = detector.model.device
     for row in detector.preprocess(dataclasses.replace(original, ids=masked)):
-        judged = range(*row["judged"].indices(row["input_ids"].shape[1]))
-        wanted = [place for index, place in enumerate(judged, start=seen) if index in positions]
-        seen += len(judged)
+        shift = row.judged.start - row.tokens.start
+        wanted = [shift + position for position in positions if row.tokens.start <= position < row.tokens.stop]
         if wanted:
-            device = detector.model.device
-            asked = torch.tensor([wanted], device=device)
-            rows.append(detector.model.generator(row["input_ids"].to(device), positions=asked).logits[0].float().cpu())
+            ids, asked = (torch.tensor([numbers], device=device) for numbers in (row.ids, wanted))
+            rows.append(detector.model.generator(ids, positions=asked).logits[0].float().cpu())
     return torch.cat(rows).log_softmax(dim=-1)
 
 

@@ -63,7 +63,8 @@ def inspect_text(
     Raises:
         ValueError: for a text without tokens, and a model without a discriminator.
     """
-    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device)
+    # In bf16 the last digits shown would not be the model's own.
+    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
     original = pipeline.tokenize(text)
     if not isinstance(model, ElectraRtdForPreTraining):
         return judge(pipeline, original, original.ids, {})
@@ -82,9 +83,7 @@ def judge(
         shown: as many ids as the text has tokens.
         generated: P_g of what the generator put there, by position; for the positions it was asked for.
     """
-    # The loader of a pipeline draws from the caller's generator as well.
-    with torch.random.fork_rng(devices=[] if pipeline.device.type == "cpu" else None):
-        judged = pipeline(dataclasses.replace(original, ids=shown))
+    judged = pipeline(dataclasses.replace(original, ids=shown))
     names, shown_names = token_names(pipeline.tokenizer, original.ids), token_names(pipeline.tokenizer, shown)
     return [
         InspectedToken(
@@ -107,12 +106,11 @@ def _corrupt(
     shown: list[int] = []
     generated: dict[int, float] = {}
     for row in pipeline.preprocess(original):
-        output = model(row["input_ids"].to(model.device))
-        judged = row["judged"]
-        chosen = output.is_chosen[0, judged].tolist()
-        probabilities = output.sampled_log_probs[0, judged].exp().tolist()
+        output = model(torch.tensor([row.ids], device=model.device))
+        chosen = output.is_chosen[0, row.judged].tolist()
+        probabilities = output.sampled_log_probs[0, row.judged].exp().tolist()
         generated |= {len(shown) + i: probabilities[i] for i in range(len(chosen)) if chosen[i]}
-        shown += output.corrupted_input_ids[0, judged].tolist()
+        shown += output.corrupted_input_ids[0, row.judged].tolist()
     return shown, generated
 
 

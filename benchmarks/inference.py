@@ -1,0 +1,195 @@
+"""Sentences per second of judging real text here, against the loop one would write with stock `transformers`.
+
+    python benchmarks/inference.py --text sentences.txt --tokenizer TOKENIZER --json inference.json
+    python benchmarks/inference.py --text sentences.txt --model runs/tiny
+
+All contenders judge every token of the same lines with the same weights, random ones unless a model is named,
+tokenization included, in alternation in one process. Stock: `ElectraForPreTraining` (for other families the stock
+encoder and the head) in fp32 on batches of lines as they come, padded to the longest line of the batch, or all to the
+maximum. Here: `pipeline("replaced-token-detection")`, and what `electra-rtd score` does. The
+table says how far their answers lie from those of stock.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from training_steps import SHAPES
+from transformers import ElectraConfig, ElectraForPreTraining, PreTrainedTokenizerBase
+
+from modeling_electra_rtd import ReplacedTokenDetectionPipeline
+from modeling_electra_rtd.data.documents import read_lines
+from modeling_electra_rtd.data.tokenization import load_tokenizer
+from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
+from modeling_electra_rtd.sharing.text_scores import load_scorer, score_texts
+
+
+# Judges all lines; for each the probability of every token that it was replaced, or one score.
+Contender = Callable[[list[str]], list[Any]]
+
+
+def stock(folder: str, tokenizer: PreTrainedTokenizerBase, padding: str, setting: argparse.Namespace) -> Contender:
+    """The usual loop; for each line `(n,)` probabilities."""
+    model = DiscriminatorLoader.from_pretrained(folder).eval().to(setting.device)
+
+    @torch.no_grad()
+    def judge(lines: list[str]) -> list[Tensor]:
+        judged = []
+        for start in range(0, len(lines), setting.batch):
+            batch = tokenizer(
+                lines[start : start + setting.batch],
+                padding=padding,
+                truncation=True,
+                max_length=setting.length,
+                return_token_type_ids=False,
+                return_tensors="pt",
+            ).to(setting.device)
+            probabilities = model(**batch).logits.sigmoid().cpu()
+            counts = batch["attention_mask"].sum(dim=1).tolist()
+            # Without [CLS] and [SEP].
+            judged += [row[1 : count - 1] for row, count in zip(probabilities, counts, strict=True)]
+        return judged
+
+    return judge
+
+
+def contenders(folder: str, tokenizer: PreTrainedTokenizerBase, setting: argparse.Namespace) -> dict[str, Contender]:
+    """Those of a comparison, the one that the others are compared with first."""
+    detectors = {
+        bf16: ReplacedTokenDetectionPipeline(
+            model=DiscriminatorLoader.from_pretrained(folder), tokenizer=tokenizer, device=setting.device, bf16=bf16
+        )
+        for bf16 in (None, False)
+    }
+    scorers = {bf16: load_scorer(folder, bf16=bf16) for bf16 in (None, False)}
+
+    def detect(bf16: bool | None) -> Contender:
+        return lambda lines: [
+            torch.tensor([token["probability"] for token in line]) for line in detectors[bf16](lines)
+        ]
+
+    def score(bf16: bool | None) -> Contender:
+        return lambda lines: [score.score for score in score_texts(scorers[bf16], lines)]
+
+    return {
+        "stock, longest": stock(folder, tokenizer, "longest", setting),
+        "stock, maximum": stock(folder, tokenizer, "max_length", setting),
+        "pipeline, fp32": detect(False),
+        "pipeline": detect(None),
+        "score, fp32": score(False),
+        "score": score(None),
+    }
+
+
+def difference(reference: list[Tensor], found: list[Any]) -> tuple[float, float]:
+    """Largest and mean absolute difference, of probabilities or of scores."""
+    if isinstance(found[0], Tensor):
+        differences = torch.cat(reference) - torch.cat(found)
+    else:
+        # log P(original) of probabilities of the opposite, and its mean.
+        differences = torch.stack([torch.log1p(-row.double()).mean() for row in reference]) - torch.tensor(found)
+    return differences.abs().max().item(), differences.abs().mean().item()
+
+
+def sentences(path: str, tokenizer: PreTrainedTokenizerBase, setting: argparse.Namespace) -> tuple[list[str], int]:
+    """Lines that have tokens and fit, spread evenly over a file, and the number of their tokens."""
+    lines = [line for line in read_lines(path, setting.text_column) if line]
+    counts = [len(ids) for ids in tokenizer(lines, add_special_tokens=False, verbose=False)["input_ids"]]
+    fitting = [(line, count) for line, count in zip(lines, counts, strict=True) if 0 < count <= setting.length - 2]
+    fitting = fitting[:: max(1, len(fitting) // setting.lines)][: setting.lines]
+    return [line for line, _ in fitting], sum(count for _, count in fitting)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--text", required=True, help="a sentence a line: txt, or jsonl, csv, tsv, parquet")
+    parser.add_argument("--text-column", default="text", help="of a table")
+    parser.add_argument("--model", help="folder of a checkpoint or release; by default random weights")
+    parser.add_argument("--tokenizer", help="of random weights: folder, or OWNER/NAME of the Hub")
+    parser.add_argument("--shape", choices=SHAPES, default="small", help="of random weights")
+    parser.add_argument("--lines", type=int, default=1000, help="that are judged")
+    parser.add_argument("--batch", type=int, default=32, help="rows of a stock batch")
+    parser.add_argument("--length", type=int, default=128, help="the maximum; longer lines are left out")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
+    setting = parser.parse_args()
+    if (setting.model is None) == (setting.tokenizer is None):
+        parser.error("give --model, or --tokenizer for random weights, one of them")
+    tokenizer = load_tokenizer(setting.model or setting.tokenizer)
+    lines, tokens = sentences(setting.text, tokenizer, setting)
+    with tempfile.TemporaryDirectory() as folder:
+        if setting.model is None:
+            torch.manual_seed(0)
+            config = ElectraConfig(**SHAPES[setting.shape][0], vocab_size=len(tokenizer))
+            ElectraForPreTraining(config).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        judges = contenders(setting.model or folder, tokenizer, setting)
+    found = {name: judge(lines) for name, judge in judges.items()}
+    reference = next(iter(found.values()))
+    seconds: dict[str, list[float]] = {name: [] for name in judges}
+    for _ in range(setting.rounds):
+        for name, judge in judges.items():
+            started = time.perf_counter()
+            judge(lines)
+            seconds[name].append(time.perf_counter() - started)
+    rows = []
+    for name, taken in seconds.items():
+        largest, mean = difference(reference, found[name])
+        rows.append(
+            {
+                "contender": name,
+                "sentences_per_second": len(lines) / statistics.median(taken),
+                "tokens_per_second": tokens / statistics.median(taken),
+                # Turn by turn, so that a machine that slows down slows both sides of a ratio.
+                **{
+                    f"times_{padding}": statistics.median(
+                        one / other for one, other in zip(seconds[f"stock, {padding}"], taken, strict=True)
+                    )
+                    for padding in ("longest", "maximum")
+                },
+                "largest_difference": largest,
+                "mean_difference": mean,
+                "of": "scores" if name.startswith("score") else "probabilities",
+                "seconds": taken,
+            }
+        )
+    deviation = torch.stack([torch.log1p(-row.double()).mean() for row in reference]).std().item()
+    named = setting.model or f"ELECTRA {setting.shape}, random weights"
+    print(f"{named}, {len(lines):,} lines, {tokens / len(lines):.1f} tokens a line on average\n")
+    print(
+        "| contender | sentences/s | tokens/s | against longest | against maximum | largest difference | mean | of |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['contender']} | {row['sentences_per_second']:,.0f} | {row['tokens_per_second']:,.0f} "
+            f"| {row['times_longest']:.2f} | {row['times_maximum']:.2f} "
+            f"| {row['largest_difference']:.1e} | {row['mean_difference']:.1e} | {row['of']} |"
+        )
+    print(f"\nscores of different lines deviate by {deviation:.3f} from their mean")
+    if setting.json:
+        measured = {
+            "tokens": tokens,
+            "threads": torch.get_num_threads(),
+            "deviation_of_scores": deviation,
+            "rows": rows,
+        }
+        # Where they lie on this machine is nobody's business.
+        names = {name: Path(getattr(setting, name) or "").name for name in ("text", "tokenizer")}
+        record = {"setting": vars(setting) | names, **measured}
+        Path(setting.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(setting.json).write_text(json.dumps({**record, **environment()}, indent=2) + "\n", encoding="utf-8")
+        print(f"record in {setting.json}")
+
+
+if __name__ == "__main__":
+    main()
