@@ -388,7 +388,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _push(arguments: argparse.Namespace) -> None:
-    from .sharing.hub import loading_lines, push, release_files
+    from .sharing.hub import check_release, loading_lines, push
     from .sharing.space import check_space, push_space, space_files
 
     if arguments.space:
@@ -396,7 +396,7 @@ def _push(arguments: argparse.Namespace) -> None:
             raise ValueError("--space goes without --revision and --create-pr: the demo loads the main branch")
         check_space(arguments.space, arguments.repo_id)
     if arguments.dry_run:
-        for file in release_files(arguments.folder):
+        for file in check_release(arguments.folder)[0]:
             print(f"{file.size_bytes:>12,}  {file.sha256}  {file.path}")
         card = Path(arguments.folder) / "README.md"
         print(f"\n{card.read_text(encoding='utf-8')}" if card.is_file() else "\nthere is no README.md")
@@ -414,7 +414,7 @@ def _push(arguments: argparse.Namespace) -> None:
         create_pr=arguments.create_pr,
     )
     print(f"{len(done['files'])} files in {done['url']}, read back and equal; stock transformers loads them\n")
-    print(loading_lines(arguments.repo_id, has_generator="generator" in done["report"]))
+    print(loading_lines(done["repo_id"], arguments.folder, done["revision"]))
     if arguments.space:
         print(f"\ndemo in {push_space(arguments.space, arguments.repo_id, private=arguments.private)}")
 

@@ -1,13 +1,14 @@
 """Hostile folders are refused with the reason, and honest ones pass."""
 
 import json
+import os
 import pickle
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import tiny_config, tiny_tokenizer
+from tiny import tiny_config, tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
 from modeling_electra_rtd.sharing import scan
@@ -84,6 +85,10 @@ def test_only_this_packages_own_code_passes(release):
         ("recipe.yaml", b"author: wilhelmina\n", "the name of this machine's user"),
         ("README.md", b"\xff\xfe", "README.md is not text"),
         ("merges.txt", TOKEN.encode(), "merges.txt, line 1: a Hugging Face token"),
+        ("README.md", b"---\nlicense: [\n---\n", "README.md: its metadata cannot be read"),
+        ("README.md", b"---\n- license\n---\n", "README.md: its metadata cannot be read"),
+        ("generation_config.json", b"[]", "generation_config.json is no JSON object"),
+        ("LICENSE\n-mine", b"mine", "'LICENSE\\n-mine' has a name that does not print"),
     ],
 )
 def test_what_is_refused_and_where(name, content, reason, release, monkeypatch):
@@ -102,6 +107,18 @@ def test_links_are_refused(release, tmp_path):
     (tmp_path / "secret.txt").write_text("mine")
     (release / "LICENSE").symlink_to(tmp_path / "secret.txt")
     assert "LICENSE is a symbolic link out of the folder" in refusal(release)
+
+
+def test_what_is_no_file_is_refused(release):
+    os.mkfifo(release / "LICENSE")
+    assert "LICENSE is no file" in refusal(release)
+
+
+def test_a_joint_checkpoint_is_no_release(tmp_path):
+    tiny_pair("electra").save_pretrained(tmp_path)
+    (tmp_path / "optimizer.pt").write_bytes(b"x")
+    found = refusal(tmp_path)
+    assert f"it is a training checkpoint; make a release of it with electra-rtd export {tmp_path}" in found
 
 
 def test_weights_are_opened(release):

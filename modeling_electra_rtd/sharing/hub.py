@@ -1,6 +1,7 @@
 """Upload a release in one commit, read it back, and load it as a stranger does."""
 
 import hashlib
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import transformers
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
@@ -18,7 +20,8 @@ from huggingface_hub import (
     RepoFile,
     snapshot_download,
 )
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from .scan import uploadable_files
@@ -31,8 +34,11 @@ logger = logging.get_logger(__name__)
 _TRIES = 4
 _WAIT_SECONDS = (1, 4, 15)
 _LONGEST_WAIT_SECONDS = 120
-# An upload that fails is a RuntimeError of the client, caused by the error of the connection.
-FAILURES = (httpx2.HTTPError, RuntimeError)
+# Answers that are not what the protocol says, such as the page of a proxy.
+_UNREADABLE = (json.JSONDecodeError, KeyError)
+# An upload that fails is a RuntimeError of the client, caused by the error of the connection; a name or a card that
+# the Hub does not take is a ValueError.
+FAILURES = (httpx2.HTTPError, RuntimeError, ValueError, *_UNREADABLE)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 # States of a repository after a failure.
@@ -69,6 +75,30 @@ def release_files(folder: str | Path) -> list[UploadedFile]:
     ]
 
 
+def check_release(folder: str | Path) -> tuple[list[UploadedFile], dict[str, Any]]:
+    """Everything that a push looks at before it sends anything.
+
+    Returns:
+        What would be uploaded, and the report of `stock_outputs`.
+
+    Raises:
+        ValueError: in one line, for a folder that must not be uploaded, that does not load, or whose weights are not
+            those of its configs.
+    """
+    files = release_files(folder)
+    report = stock_outputs(folder)
+    # A pooler is new in a family whose checkpoints of other classes have none.
+    missing = [
+        f"{key} ({name})"
+        for name, found in report.items()
+        for key in found["missing"]
+        if not key.startswith("pooler.")
+    ]
+    if missing:
+        raise ValueError(f"{folder} must not be uploaded: its weights lack {len(missing)}, as {missing[0]}")
+    return files, report
+
+
 def push(
     folder: str | Path,
     repo_id: str,
@@ -96,15 +126,15 @@ def push(
         token: as the Hub's client takes it; `None` takes the one that the user is logged in with.
 
     Returns:
-        `url` and `commit` of the commit, the client's `info` on it, the `files`, and the `report` of `stock_outputs`.
+        `repo_id` with its owner; `url`, `commit` and `revision` (`None` for `main`) of the commit, and the client's
+        `info` on it; the `files`, and the `report` of `stock_outputs`.
 
     Raises:
         ValueError: in one line: for a folder that must not be uploaded, and for what the Hub refused or could not do,
             with the state that the repository is in.
-        RuntimeError: if what arrived is not what was sent.
+        OSError: if what arrived is not what was sent.
     """
-    files = release_files(folder)
-    local = stock_outputs(folder)
+    files, local = check_release(folder)
     if "tokenizer_config.json" not in {file.path for file in files}:
         logger.warning(f"{repo_id} gets no tokenizer: its readers will have to find the right one")
     target = _Target(HfApi(token=token), repo_id, revision, create_pr)
@@ -114,22 +144,45 @@ def push(
     except FAILURES as error:
         raise ValueError(f"{explained(error, target.repo_id)}; {target.undo()}") from error
     except KeyboardInterrupt:
-        target.undo()
+        logger.warning(f"{target.repo_id}: stopped; {target.undo()}")
         raise
-    _verify(target, folder, files, info.oid, local)
-    url = info.pr_url or info.commit_url
-    return {"url": url, "commit": info.oid, "info": info, "files": files, "report": local}
+    try:
+        _verify(target, folder, files, info.oid, local)
+    except KeyboardInterrupt:
+        logger.warning(f"{target.repo_id} at {info.oid}: the commit was made; stopped before it was read back")
+        raise
+    return {
+        "repo_id": target.repo_id,
+        "url": info.pr_url or info.commit_url,
+        "commit": info.oid,
+        "revision": info.pr_revision or revision,
+        "info": info,
+        "files": files,
+        "report": local,
+    }
 
 
-def loading_lines(repo_id: str, has_generator: bool) -> str:
-    """The lines of Python that a reader of the repository needs."""
-    lines = [
-        "from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer",
-        f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")',
-        f'encoder = AutoModel.from_pretrained("{repo_id}")',
-    ]
-    if has_generator:
-        lines.append(f'generator = AutoModelForMaskedLM.from_pretrained("{repo_id}", subfolder="generator")')
+def loading_lines(repo_id: str, folder: str | Path, revision: str | None = None) -> str:
+    """The lines of Python that a reader of the repository needs.
+
+    Args:
+        folder: what was pushed there.
+        revision: where it is not the main branch.
+    """
+    what = f'"{repo_id}"' if revision is None else f'"{repo_id}", revision="{revision}"'
+    tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({what})"
+    if (Path(folder) / "generator").is_dir():
+        lines = [
+            "from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer",
+            tokenizer,
+            f"encoder = AutoModel.from_pretrained({what})",
+            f'generator = AutoModelForMaskedLM.from_pretrained({what}, subfolder="generator")',
+        ]
+    else:
+        architecture = (AutoConfig.from_pretrained(folder).architectures or [""])[0]
+        model = architecture if hasattr(transformers, architecture) else "AutoModel"
+        imported = ", ".join(sorted([model, "AutoTokenizer"]))
+        lines = [f"from transformers import {imported}", tokenizer, f"model = {model}.from_pretrained({what})"]
     return "\n".join(lines)
 
 
@@ -164,7 +217,10 @@ class _Target:
     ) -> CommitInfo:
         """One commit on top of `parent`, tried again where that may help."""
         names = {file.path for file in files}
-        there = self.api.list_repo_files(self.repo_id, revision=self.parent)
+        try:
+            there = self.api.list_repo_files(self.repo_id, revision=self.parent)
+        except RemoteEntryNotFoundError:  # nothing is in it yet
+            there = []
         stale = [name for name in there if ".safetensors" in name and name not in names]
         for number in range(_TRIES):
             # Until it is known better: whoever interrupts a commit does not know whether it was carried out.
@@ -238,19 +294,24 @@ class _Target:
             # It would be no commit on this branch.
             self.state = _UNCHANGED if _is_refused(error) or not _was_asked(error) else _UNKNOWN
             return None
+        self.state = _UNKNOWN
         try:
-            if self._head() == self.parent:
+            head = self._head()
+            if None in (head, self.parent):
+                return None
+            if head == self.parent:
                 self.state = _UNCHANGED
                 return None
+            if self._holds(head, folder, files, stale):
+                return head
+            # Below what others have committed since.
             commits = [commit.commit_id for commit in self.api.list_repo_commits(self.repo_id, revision=self.revision)]
             place = commits.index(self.parent)
-            found = commits[place - 1] if place else None
-            if found is not None and self._holds(found, folder, files, stale):
-                return found
-        except (*FAILURES, KeyError, ValueError):
-            self.state = _UNKNOWN
-        else:
-            self.state = _FOREIGN
+            if place > 1 and self._holds(commits[place - 1], folder, files, stale):
+                return commits[place - 1]
+        except FAILURES:
+            return None
+        self.state = _FOREIGN
         return None
 
     def _holds(self, commit: str, folder: Path, files: list[UploadedFile], stale: list[str]) -> bool:
@@ -281,17 +342,37 @@ def _verify(
     where = f"{target.repo_id} at {commit}"
     with tempfile.TemporaryDirectory() as cache:
         # Into an empty cache: what this machine already holds proves nothing.
-        try:
-            there = Path(snapshot_download(target.repo_id, revision=commit, cache_dir=cache, token=target.api.token))
-        except (*FAILURES, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{where}: the commit was made, but could not be read back ({reason})") from error
+        there = read_back(target.repo_id, commit, cache, token=target.api.token)
         for file in files:
-            if not (there / file.path).is_file() or _sha256(there / file.path) != file.sha256:
-                raise RuntimeError(f"{where}: {file.path} is not what was sent")
+            if not (there / file.path).is_file():
+                raise OSError(f"{where}: the commit was made, but {file.path}, which was sent, is not there")
+            if _sha256(there / file.path) != file.sha256:
+                raise OSError(f"{where}: the commit was made, but {file.path} is not what was sent")
         found = stock_outputs(there)
     if found != local:
-        raise RuntimeError(f"{where} computes {found}, the folder {local}")
+        raise OSError(f"{where}: the commit was made, but computes {found}, the folder {local}")
+
+
+def read_back(
+    repo_id: str, commit: str, cache: str, repo_type: str | None = None, token: str | bool | None = None
+) -> Path:
+    """All files of a new commit, in a folder of `cache`; tried again, from where it broke off, where that may help.
+
+    Raises:
+        ValueError: in one line, for what could not be read.
+    """
+    where = f"{repo_id} at {commit}"
+    for number in range(_TRIES):
+        try:
+            return Path(snapshot_download(repo_id, repo_type=repo_type, revision=commit, cache_dir=cache, token=token))
+        except (*FAILURES, OSError) as error:
+            reason = " ".join(str(error).split())
+            if number == _TRIES - 1 or not _may_pass(error):
+                raise ValueError(f"{where}: the commit was made, but could not be read back ({reason})") from error
+            seconds = _wait_seconds(error, number)
+            logger.warning(f"{where}: reading back failed ({reason}); trying again in {seconds:.0f} s")
+        time.sleep(seconds)
+    raise AssertionError("the last try returns or raises")
 
 
 def _response(error: Exception) -> Any:
@@ -299,7 +380,9 @@ def _response(error: Exception) -> Any:
 
 
 def _was_asked(error: Exception) -> bool:
-    """Whether what failed was the request for the commit itself, rather than an upload before it."""
+    """Whether what failed may have been the request for the commit itself, rather than an upload before it."""
+    if isinstance(error, _UNREADABLE):
+        return True
     try:
         return isinstance(error, httpx2.HTTPError) and "/commit/" in str(error.request.url)
     except RuntimeError:  # httpx2: an error without a request
@@ -314,7 +397,12 @@ def _is_refused(error: Exception) -> bool:
 
 def _may_pass(error: Exception) -> bool:
     response = _response(error)
-    return response is None or response.status_code in _PASSING
+    return not _is_said(error) if response is None else response.status_code in _PASSING
+
+
+def _is_said(error: Exception) -> bool:
+    """Whether an error tells the user what is wrong, rather than that something failed."""
+    return isinstance(error, ValueError) and not isinstance(error, httpx2.HTTPError | json.JSONDecodeError)
 
 
 def _wait_seconds(error: Exception, number: int) -> float:
@@ -326,21 +414,27 @@ def _wait_seconds(error: Exception, number: int) -> float:
 def explained(error: Exception, repo_id: str) -> str:
     """One of `FAILURES` in a line for the user."""
     response = _response(error)
+    text = " ".join(str(error).split())
+    if _is_said(error):
+        return f"{repo_id}: {text}"
+    if isinstance(error, _UNREADABLE):
+        return f"{repo_id}: the Hub's answer cannot be read ({type(error).__name__}: {text})"
     if response is None:
-        return f"{repo_id}: the connection failed ({' '.join(str(error).split())})"
+        return f"{repo_id}: the connection failed ({text})"
     status = response.status_code
     reasons = {
         401: "not logged in, or the token is not valid; use hf auth login or HF_TOKEN",
         403: "this token may not write there",
-        404: "no such repository for this account",
         409: "the repository changed meanwhile; look at it and push again",
         412: "the repository changed meanwhile; look at it and push again",
         429: "too many requests",
     }
-    if isinstance(error, RepositoryNotFoundError) and status == 401:
+    if isinstance(error, RepositoryNotFoundError):
         reasons[401] = "no such repository, or not logged in; use hf auth login or HF_TOKEN"
-    reason = reasons.get(status, "the Hub failed" if status >= 500 else "refused")
-    return f"{repo_id}: {reason} (HTTP {status})"
+        reasons[404] = "no such repository for this account"
+    said = getattr(error, "server_message", None)
+    refused = f"the Hub refused {response.url.path}" + (f", saying {said!r}" if said else "")
+    return f"{repo_id}: {reasons.get(status, 'the Hub failed' if status >= 500 else refused)} (HTTP {status})"
 
 
 def _sha256(path: Path) -> str:

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import torch
+import yaml
+from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 
+from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, objective_of
 from .remote_code import AUTO_MAPS, CUSTOM_PIPELINES, remote_code_files
 
 
@@ -75,13 +78,22 @@ def uploadable_files(folder: str | Path) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    if _is_joint(root):
+        raise ValueError(
+            f"{folder} must not be uploaded: it is a training checkpoint; make a release of it with "
+            f"electra-rtd export {folder} --output-dir RELEASE"
+        )
     files, problems = [], []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
             inside = path.resolve().is_relative_to(root.resolve())
             problems.append(f"{name} is a symbolic link" + ("" if inside else " out of the folder"))
-        elif path.is_file() and not any(fnmatch.fnmatch(name, pattern) for pattern in STAYS):
+        elif not name.isprintable():
+            problems.append(f"{ascii(name)} has a name that does not print")
+        elif not path.is_file():
+            problems += [] if path.is_dir() else [f"{name} is no file"]
+        elif not any(fnmatch.fnmatch(name, pattern) for pattern in STAYS):
             files.append(Path(name))
             problems += [f"{name}{found}" for found in _problems_of(path, name)]
     if not files and not problems:
@@ -123,7 +135,18 @@ def _problems_of(path: Path, name: str) -> list[str]:
     ]
     if path.name.endswith("config.json"):
         problems += _problems_of_code_names(path)
+    elif path.name == "README.md":
+        problems += _problems_of_card(path)
     return problems[:5]
+
+
+def _is_joint(folder: Path) -> bool:
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    objective = objective_of(values) if isinstance(values, dict) else None
+    return objective is not None and GENERATOR_SUBFOLDER not in objective
 
 
 def _problems_of_code(path: Path, name: str) -> list[str]:
@@ -142,9 +165,19 @@ def _problems_of_code_names(path: Path) -> list[str]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return [" is not JSON"]
+    if not isinstance(values, dict):
+        return [" is no JSON object"]
     own = {"auto_map": [*AUTO_MAPS.values()], "custom_pipelines": [CUSTOM_PIPELINES]}
     named = own.keys() & values.keys()
     return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] not in own[key]]
+
+
+def _problems_of_card(path: Path) -> list[str]:
+    try:
+        ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        return [f": its metadata cannot be read ({' '.join(str(error).split())})"]
+    return []
 
 
 def found_in_text(text: str, is_vocabulary: bool = False) -> list[str]:

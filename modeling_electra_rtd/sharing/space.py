@@ -10,13 +10,13 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCardData, snapshot_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
 from .demo_app import check_gradio
-from .hub import FAILURES, explained
+from .hub import FAILURES, explained, read_back
 
 
 logger = logging.get_logger(__name__)
@@ -111,7 +111,7 @@ def push_space(space_id: str, repo_id: str, private: bool | None = None) -> str:
 
     Raises:
         ValueError: in one line, for what the Hub refused or could not do.
-        RuntimeError: if what arrived is not what was sent.
+        OSError: if what arrived is not what was sent.
     """
     check_space(space_id, repo_id)
     files = space_files(repo_id)
@@ -136,10 +136,10 @@ def push_space(space_id: str, repo_id: str, private: bool | None = None) -> str:
             _delete_quietly(api, space_id)
         raise ValueError(f"Space {explained(error, space_id)}") from error
     with tempfile.TemporaryDirectory() as cache:
-        arrived = Path(snapshot_download(space_id, repo_type="space", revision=commit.oid, cache_dir=cache))
+        arrived = read_back(space_id, commit.oid, cache, repo_type="space")
         for path, content in files.items():
             if not (arrived / path).is_file() or (arrived / path).read_bytes() != content:
-                raise RuntimeError(f"Space {space_id} at {commit.oid}: {path} is not what was sent")
+                raise OSError(f"Space {space_id} at {commit.oid}: {path} is not what was sent")
     return f"{api.endpoint}/spaces/{space_id}"
 
 

@@ -14,16 +14,21 @@ from transformers import AutoConfig
 _STOCK_LOADING = """
 import json, sys
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
+from transformers import (
+    AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSeq2SeqLM, AutoTokenizer
+)
 folder, ids, names = sys.argv[1], torch.tensor(json.loads(sys.argv[2])), sys.argv[3].split(",")
 has_tokenizer = bool(sys.argv[4])
-auto = {"root": AutoModel, "generator": AutoModelForMaskedLM, "discriminator": AutoModelForPreTraining}
+auto = {
+    "root": AutoModel, "generator": AutoModelForMaskedLM, "discriminator": AutoModelForPreTraining,
+    "encoder and decoder": AutoModelForSeq2SeqLM,
+}
 report = {}
 for name in names:
     where = {"subfolder": "generator"} if name == "generator" else {}
     model, info = auto[name].from_pretrained(folder, output_loading_info=True, **where)
     with torch.no_grad():
-        output = model.eval()(ids)
+        output = model.eval()(ids, **({"decoder_input_ids": ids} if name == "encoder and decoder" else {}))
     value = output.last_hidden_state if name == "root" else output.logits
     report[name] = {"missing": sorted(info["missing_keys"]), "sum": value.double().abs().sum().item()}
     if has_tokenizer:
@@ -43,18 +48,20 @@ def stock_outputs(folder: str | Path) -> dict[str, Any]:
 
     Returns:
         For `root`, where it lies in the folder for `generator`, and for an `ElectraForPreTraining` for
-        `discriminator`: the missing keys and the sum of absolute outputs.
+        `discriminator`: the missing keys and the sum of absolute outputs; instead of `root` for
+        `encoder and decoder` where the model is both.
 
     Raises:
-        RuntimeError: if the folder does not load, with what the process said.
+        ValueError: in one line, if the folder does not load; caused by an error with all that the process said.
     """
     config = AutoConfig.from_pretrained(folder)
-    names = ["root"]
+    parts = [config.encoder, config.decoder] if config.is_encoder_decoder else [config]
+    names = ["root" if len(parts) == 1 else "encoder and decoder"]
     if (Path(folder) / "generator" / "config.json").is_file():
         names.append("generator")
     if config.architectures == ["ElectraForPreTraining"]:
         names.append("discriminator")
-    probe = json.dumps(probe_ids(config.vocab_size))
+    probe = json.dumps(probe_ids(min(part.vocab_size for part in parts)))
     has_tokenizer = "yes" if (Path(folder) / "tokenizer_config.json").is_file() else ""
     done = subprocess.run(
         [sys.executable, "-c", _STOCK_LOADING, str(folder), probe, ",".join(names), has_tokenizer],
@@ -64,5 +71,6 @@ def stock_outputs(folder: str | Path) -> dict[str, Any]:
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
     )
     if done.returncode:
-        raise RuntimeError(f"{folder} does not load with stock transformers:\n{done.stderr}")
+        reason = done.stderr.strip().rpartition("\n")[2]
+        raise ValueError(f"{folder} does not load with stock transformers ({reason})") from RuntimeError(done.stderr)
     return json.loads(done.stdout.strip().splitlines()[-1])

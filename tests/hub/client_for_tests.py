@@ -24,7 +24,7 @@ for line in sys.stdin:
     os.environ.pop("HF_TOKEN", None)
     if order["token"]:
         os.environ["HF_TOKEN"] = order["token"]
-    hub.stock_outputs = stock_outputs if order["loads"] else lambda folder: {"root": {}}
+    hub.stock_outputs = stock_outputs if order["loads"] else lambda folder: {"root": {"missing": []}}
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         try:

@@ -31,7 +31,9 @@ class Fault:
         pattern: regular expression, searched for.
         status: of the answer; 0 drops the connection without one.
         times: how many requests it hits.
-        after: whether the request has been carried out before the connection drops.
+        after: whether the request is carried out first.
+        answer: what is answered instead, with status 200, to a request that is carried out; `None` drops the
+            connection.
     """
 
     pattern: str
@@ -39,6 +41,7 @@ class Fault:
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
     after: bool = False
+    answer: bytes | None = None
 
 
 class HubServer:
@@ -251,12 +254,12 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         request = f"{self.command} {unquote(self.path)}"
         self.server_hub.requests.append(request)
-        self.dropped = False
+        self.fault = None
         for fault in self.server_hub.faults:
             if fault.times and re.search(fault.pattern, request):
                 fault.times -= 1
                 if fault.after:
-                    self.dropped = True
+                    self.fault = fault
                     return True
                 if not fault.status:
                     self.close_connection = True
@@ -334,9 +337,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, content, headers)
 
     def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
-        if self.dropped:
-            self.close_connection = True
-            return
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            if fault.answer is None:
+                self.close_connection = True
+                return
+            status, body = 200, fault.answer
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():

@@ -7,6 +7,7 @@ import pytest
 from client_for_tests import run_stranger
 from hub_server import TOKENS, Fault, commit_of
 from tiny import tiny_pair, tiny_tokenizer
+from transformers import BertConfig, BertForSequenceClassification, EncoderDecoderConfig, EncoderDecoderModel
 
 from modeling_electra_rtd.sharing.export import export
 
@@ -60,11 +61,13 @@ def test_an_existing_repository_keeps_what_is_not_ours_and_loses_stale_weights(h
     hub.add("models", "lab/pair", mine)
     done = client.run("push", str(release), "lab/pair", "--revision", "next")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('"lab/pair", revision="next"') == 3
     assert hub.find("models", "lab/pair")[1] == mine
     there = hub.find("models", "lab/pair", "next")[1]
     assert there == files_of(release) | {"notes.md": b"mine"}
     done = client.run("push", str(release), "lab/pair", "--create-pr")
     assert done.returncode == 0 and "/discussions/1" in done.stdout, done.stderr[-3000:]
+    assert done.stdout.count('"lab/pair", revision="refs/pr/1"') == 3
     assert hub.find("models", "lab/pair")[1] == mine
 
 
@@ -75,8 +78,10 @@ def test_an_existing_repository_keeps_what_is_not_ours_and_loses_stale_weights(h
         (Fault("POST .*/commit/", 412), "the repository changed meanwhile"),
         (Fault("POST .*/commit/", 403), "this token may not write there"),
         (Fault("PUT /_lfs/", 0, times=99), "nothing was changed"),
+        (Fault("validate-yaml", 400), "Invalid metadata in README.md"),
+        (Fault("POST .*/commit/", 400), "saying 'ordered by the test' (HTTP 400); nothing was changed"),
     ],
-    ids=["500", "conflict", "403", "dropped"],
+    ids=["500", "conflict", "403", "dropped", "card", "400"],
 )
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_failure_leaves_the_old_state(fault, message, exists, hub, client, release):
@@ -101,11 +106,13 @@ def test_what_passes_is_tried_again(hub, client, release):
     assert hub.find("models", "lab/pair")[1].keys() > files_of(release).keys()
 
 
+@pytest.mark.parametrize("answer", [None, b"<html>a proxy's page</html>", b"{}"], ids=["no", "no JSON", "empty"])
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_commit_whose_answer_is_lost_is_found(exists, hub, client, release):
+def test_a_commit_whose_answer_is_lost_is_found(exists, answer, hub, client, release):
     if exists:
         hub.add("models", "lab/pair", {"notes.md": b"mine", "old.safetensors": b"old"})
-    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    # Not every Hub lists commits, and the newest is looked at first.
+    hub.faults = [Fault("POST .*/commit/", 0, after=True, answer=answer), Fault("/commits/", 404, times=9)]
     done = client.run("push", str(release), "lab/pair")
     assert done.returncode == 0, done.stderr[-3000:]
     commit, there = hub.find("models", "lab/pair")
@@ -170,10 +177,11 @@ def test_what_cannot_be_looked_at_is_not_called_unchanged(hub, client, release, 
     assert "nothing was changed" not in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_lost_pull_request_is_not_opened_twice(hub, client, release):
+@pytest.mark.parametrize("answer", [None, b"{}"])
+def test_a_lost_pull_request_is_not_opened_twice(answer, hub, client, release):
     before = {"config.json": b"{}"}
     hub.add("models", "lab/pair", before)
-    hub.faults = [Fault("POST .*/commit/", 0, after=True)]
+    hub.faults = [Fault("POST .*/commit/", 0, after=True, answer=answer)]
     done = client.run("push", str(release), "lab/pair", "--create-pr")
     assert done.returncode == 2 and "could not be checked" in done.stderr, done.stderr[-3000:]
     assert sum("/commit/main" in request for request in hub.requests) == 1
@@ -194,6 +202,12 @@ def test_a_branch_made_for_nothing_is_deleted(hub, client, release):
     done = client.run("push", str(release), "lab/pair", "--revision", "next")
     assert done.returncode == 2 and "nothing was changed" in done.stderr, done.stderr[-3000:]
     assert hub.find("models", "lab/pair", "next") == "RevisionNotFound"
+
+
+def test_reading_back_is_tried_again(hub, client, release):
+    hub.faults = [Fault("HEAD /lab/pair/resolve/.*/config.json", 0), Fault("GET /lab/pair/resolve/.*/README.md", 503)]
+    done = client.run("push", str(release), "lab/pair")
+    assert done.returncode == 0 and "reading back failed" in done.stderr, done.stderr[-3000:]
 
 
 def test_what_cannot_be_read_back_is_said(hub, client, release):
@@ -222,7 +236,8 @@ def test_what_arrives_differently_is_said(hub, client, release, monkeypatch):
 
     monkeypatch.setattr(hub, "commit", changed)
     done = client.run("push", str(release), "lab/pair")
-    assert done.returncode != 0 and "config.json is not what was sent" in done.stderr
+    assert done.returncode == 2 and "the commit was made, but config.json is not what was sent" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_repository_that_cannot_be_made_is_not_deleted(hub, client, release):
@@ -234,3 +249,19 @@ def test_a_repository_that_cannot_be_made_is_not_deleted(hub, client, release):
     assert done.returncode == 2 and "HTTP 409" in done.stderr, done.stderr[-2000:]
     assert "nothing was changed" in done.stderr
     assert hub.find("models", "lab/pair")[1] == mine and not any("DELETE" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "encoder and decoder"])
+def test_a_finetuned_model_is_loaded_by_its_own_class(kind, hub, client, tmp_path):
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    part = BertConfig(vocab_size=150, **size)
+    if kind == "classifier":
+        model = BertForSequenceClassification(part)
+    else:
+        model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(part, part))
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer(tmp_path / "model")
+    done = client.run("push", str(tmp_path / "model"), "lab/model", loads=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = client.execute(f"{done.stdout.partition(chr(10) * 2)[2]}\nprint(type(model).__name__, len(tokenizer))")
+    assert done.stdout.split() == [type(model).__name__, "150"], done.stderr[-3000:]
