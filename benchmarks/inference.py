@@ -67,25 +67,25 @@ def contenders(folder: str, tokenizer: PreTrainedTokenizerBase, setting: argpars
         bf16: ReplacedTokenDetectionPipeline(
             model=DiscriminatorLoader.from_pretrained(folder), tokenizer=tokenizer, device=setting.device, bf16=bf16
         )
-        for bf16 in (None, False)
+        for bf16 in (True, False)
     }
-    scorers = {bf16: load_scorer(folder, bf16=bf16) for bf16 in (None, False)}
+    scorers = {bf16: load_scorer(folder, bf16=bf16) for bf16 in (True, False)}
 
-    def detect(bf16: bool | None) -> Contender:
+    def detect(bf16: bool) -> Contender:
         return lambda lines: [
             torch.tensor([token["probability"] for token in line]) for line in detectors[bf16](lines)
         ]
 
-    def score(bf16: bool | None) -> Contender:
+    def score(bf16: bool) -> Contender:
         return lambda lines: [score.score for score in score_texts(scorers[bf16], lines)]
 
     return {
         "stock, longest": stock(folder, tokenizer, "longest", setting),
         "stock, maximum": stock(folder, tokenizer, "max_length", setting),
         "pipeline, fp32": detect(False),
-        "pipeline": detect(None),
+        "pipeline, bf16": detect(True),
         "score, fp32": score(False),
-        "score": score(None),
+        "score, bf16": score(True),
     }
 
 

@@ -98,7 +98,14 @@ def test_inference_compares_the_same_answers(tmp_path):
     written = json.loads(record.read_text())
     assert written["versions"] == environment()["versions"] and written["tokens"] == 58
     rows = {row["contender"]: row for row in written["rows"]}
-    assert list(rows) == ["stock, longest", "stock, maximum", "pipeline, fp32", "pipeline", "score, fp32", "score"]
+    assert list(rows) == [
+        "stock, longest",
+        "stock, maximum",
+        "pipeline, fp32",
+        "pipeline, bf16",
+        "score, fp32",
+        "score, bf16",
+    ]
     for name, row in rows.items():
         assert f"| {name} |" in done.stdout and row["sentences_per_second"] > 0
         assert row["largest_difference"] <= (5e-6 if "fp32" in name or "stock" in name else 2e-2)

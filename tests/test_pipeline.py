@@ -36,8 +36,7 @@ from transformers import (
 from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_electra_rtd import ElectraRtdDiscriminator, ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.machine import bf16_is_fast
-from modeling_electra_rtd.pipeline_electra_rtd import TASK, bf16_is_native, windows_over
+from modeling_electra_rtd.pipeline_electra_rtd import TASK, windows_over
 from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
 
@@ -180,27 +179,21 @@ def test_a_generator_is_read_no_further_than_it_must(detect):
     assert [results[0]["token"] for results in found] == [f"w{number}" for number in range(1, 100)]
 
 
-def test_bf16_is_near_and_can_be_switched_off(stock, tokenizer):
+def test_bf16_is_near_and_taken_when_asked_for(stock, tokenizer):
     def judged(bf16):
         detect = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=bf16)
         # The head has the last word, and has it in 32 bits.
         return torch.cat([probabilities(results) for results in detect([TEXT, LONG, "the cat"])])
 
     exact, rounded = judged(False), judged(True)
-    assert 1e-6 < (exact - rounded).abs().max() < 5e-3 and (exact - rounded).abs().mean() < 1e-3
-    assert torch.equal(judged(None), rounded if bf16_is_native(torch.device("cpu")) else exact)
+    assert 1e-6 < (exact - rounded).abs().max() < 1e-2 and (exact - rounded).abs().mean() < 3e-3
+    assert torch.equal(judged(None), exact)
     in_call = pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu")([TEXT, LONG, "the cat"], bf16=False)
     assert torch.equal(torch.cat([probabilities(results) for results in in_call]), exact)
     # A model that is in bf16 altogether stays so, whatever is asked for.
     half = pipeline(TASK, model=copy.deepcopy(stock).bfloat16(), tokenizer=tokenizer, device="cpu")
     assert half(TEXT) == half(TEXT, bf16=False)
     torch.testing.assert_close(probabilities(half(TEXT)), exact[: len(TOKENS)], atol=5e-2, rtol=0)
-
-
-def test_bf16_is_taken_where_recipes_take_it():
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert bf16_is_native(device) == bf16_is_fast()
-    assert not bf16_is_native(torch.device("meta"))
 
 
 def test_words(detect):

@@ -19,6 +19,7 @@ from ..data.new_folder import check_new_file, new_file
 from ..data.shares import compression, find_files, table_reader
 from ..data.tokenization import load_tokenizer
 from ..data.workers import progress_bar
+from ..machine import bf16_is_fast
 from ..model_reference import find_model
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, pools
 from .pipeline_task import DiscriminatorLoader
@@ -51,11 +52,12 @@ def rtd_score(logits: Tensor) -> float:
     return functional.logsigmoid(-logits).mean().item()
 
 
-def load_scorer(model: str, **arguments: bool | int | None) -> ReplacedTokenDetectionPipeline:
+def load_scorer(model: str, bf16: bool | None = None, **arguments: int | None) -> ReplacedTokenDetectionPipeline:
     """The discriminator of a joint checkpoint or a release, or one alone, from a folder or the Hub.
 
     Args:
         model: any name that `find_model` takes.
+        bf16: see the pipeline; `None` where it is native, because a mean over a line hardly moves.
         arguments: of the pipeline.
 
     Raises:
@@ -66,7 +68,8 @@ def load_scorer(model: str, **arguments: bool | int | None) -> ReplacedTokenDete
     reference.require(CONFIG_NAME)
     tokenizer = load_tokenizer(reference)
     discriminator = DiscriminatorLoader.from_pretrained(reference.name, **reference.arguments)
-    scorer = ReplacedTokenDetectionPipeline(model=discriminator, tokenizer=tokenizer, **arguments)
+    bf16 = bf16_is_fast() if bf16 is None else bf16
+    scorer = ReplacedTokenDetectionPipeline(model=discriminator, tokenizer=tokenizer, bf16=bf16, **arguments)
     if scorer.device.type == "cpu":
         # For its attention: matrix products are faster than the fused kernel on rows as short as sentences.
         use_cpu_dropout(discriminator)
@@ -118,6 +121,7 @@ def score_file(
         file: `txt`, or a table (`jsonl`, `csv`, `tsv`, `parquet`), also compressed.
         output: a new file, `.jsonl` or `.tsv`, which appears whole or not at all; `None` prints a table.
         text_column: of a table.
+        bf16: see the pipeline; `None` where it is native, because a mean over a line hardly moves.
         arguments: of the pipeline.
 
     Raises:
