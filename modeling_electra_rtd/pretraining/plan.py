@@ -11,7 +11,7 @@ from ..configuration_electra_rtd import ElectraRtdConfig, native_config, special
 from ..corruption import slots_per_row
 from ..data.blocks import MANIFEST, TOKENIZER, read_manifest
 from ..data.tokenization import load_tokenizer
-from ..machine import environment, has_compiler
+from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .calibration import Calibration, Rates, calibrate, load_calibration
 from .recipes import Recipe, model_config
@@ -97,11 +97,8 @@ def _measured(
 ) -> dict[str, Any]:
     """What hangs on the speed of a machine."""
     rates: Rates | None = None if calibration is None else calibration.rates.get(precision)
-    compiled = recipe.training.torch_compile
-    if calibration is not None and calibration.device_type == "cpu" and not has_compiler():
-        compiled = False
-    if rates is not None and rates.compiled_share is None:
-        compiled = False
+    # A machine without a compiler has no rates of compiled steps.
+    compiled = recipe.training.torch_compile and rates is not None and rates.compiled_share is not None
     values: dict[str, Any] = dict.fromkeys(("seconds_per_step", "tokens_per_second", "hours", "price", "peak_bytes"))
     values["compiled"] = compiled
     if rates is not None:
