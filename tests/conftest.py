@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 
+from hypothesis import settings
+
 
 # pytest-xdist workers inherit the controller's folder, which the controller removes when the session ends.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -20,3 +22,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A slow machine is no failure: what is timed is timed by benchmarks.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
