@@ -179,7 +179,10 @@ def main() -> None:
         calibration = load_calibration(arguments.calibration)
     else:
         calibration = calibrate(["bf16" if bf16 else "fp32"], compiled=arguments.compiled)
-    record: dict[str, Any] = {"setting": vars(arguments), **environment()}
+    record: dict[str, Any] = {
+        "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
+        **environment(),
+    }
     print(f"ELECTRA {arguments.shape}, dropout {arguments.dropout}, {'bf16' if bf16 else 'fp32'}\n")
     settings = {
         "batches": [setting(batch) for batch in arguments.batches],

@@ -238,7 +238,7 @@ def main() -> None:
         print(f"documents with other ids from the classic tokenizer: {differing[0]} of {differing[1]}")
     if arguments.json:
         record = {
-            "setting": vars(arguments),
+            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
             "rows": rows,
             "memory_growth": growth,
             "documents_with_other_ids": differing,

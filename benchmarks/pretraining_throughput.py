@@ -80,7 +80,11 @@ def main() -> None:
             f"| {row['peak_bytes'] / 1e6:,.0f} |"
         )
     if arguments.json:
-        record = {"setting": vars(arguments), "rows": rows, **environment()}
+        record = {
+            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
+            "rows": rows,
+            **environment(),
+        }
         Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
         Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         print(f"\nrecord in {arguments.json}")

@@ -160,7 +160,7 @@ def main() -> None:
         print(f"| {name} | {value:.1f} |")
     if arguments.json:
         record = {
-            "setting": vars(arguments),
+            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
             "median_seconds": medians,
             "floor_seconds": floor,
             "step_over_floor": ratio,
