@@ -101,12 +101,6 @@ class Rates:
         """Of the matrix products of a step."""
         return sum(self._seconds_of(operator) * n for operator, n in cost.calls.items() if operator.flops)
 
-    def part_seconds(self, cost: StepCost, part: str) -> float:
-        """Of one part of an uncompiled step (see `step_cost.Operator`)."""
-        return sum(
-            (self._seconds_of(operator) + self.call) * n for operator, n in cost.calls.items() if operator.part == part
-        )
-
     def resident(self, cost: StepCost, compiled: bool = False) -> float | None:
         """Bytes at the peak of a step, above the imported libraries; `None` if compiled steps were not measured."""
         if not compiled:
