@@ -145,6 +145,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--language", nargs="+", help="of the text, for the model card: en")
     sub.add_argument("--license", help="of the model, for the model card: apache-2.0")
     sub.add_argument(
+        "--repo-id", metavar="OWNER/NAME", help="where it will go, for the lines of code in the model card"
+    )
+    sub.add_argument(
         "--remote-code",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -382,6 +385,7 @@ def _export(arguments: argparse.Namespace) -> None:
         language=arguments.language,
         license=arguments.license,
         remote_code=arguments.remote_code,
+        repo_id=arguments.repo_id,
     )
     print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
     print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/, card in README.md)")

@@ -23,12 +23,14 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HfUriError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     RevisionResolutionError,
 )
+from huggingface_hub.utils import validate_repo_id
 from transformers.utils import CONFIG_NAME, logging
 
 from .configuration_electra_rtd import holds_pair as holds_pair_at
@@ -255,6 +257,21 @@ def parse_hub_name(text: str, role: str = "model") -> HubName:
         folder, _, revision = uri.path_in_repo.rpartition("@")
         raise ValueError(f"{role} {text!r}: the revision follows the id; give {f'{uri.id}@{revision}/{folder}'!r}")
     return HubName(uri.id.removeprefix(owner), uri.revision, uri.path_in_repo)
+
+
+def check_repo_id(key: str, value: str) -> None:
+    """
+    Raises:
+        ValueError: for what can be no repository with its owner.
+    """
+    try:
+        validate_repo_id(value)
+    except HFValidationError:
+        is_id = False
+    else:
+        is_id = "/" in value
+    if not is_id:
+        raise ValueError(f"{key} is {value!r}; it must be OWNER/NAME")
 
 
 def holds_pair(model: str | os.PathLike | ModelReference) -> bool:

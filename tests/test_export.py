@@ -108,6 +108,11 @@ def test_a_taken_folder_is_refused_and_stays_as_it_is(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "release"}
 
 
+def test_a_repository_is_named_by_its_owner_too(tmp_path):
+    with pytest.raises(ValueError, match="--repo-id is 'pair'; it must be OWNER/NAME"):
+        export(str(tmp_path), str(tmp_path / "release"), repo_id="pair")
+
+
 def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
     saved_pair(tmp_path / "checkpoint")
     save = release_module._save_generator

@@ -45,6 +45,15 @@ def render(run=RUN, results=(), release=RELEASE, **options) -> ModelCard:
     return ModelCard(render_model_card("card", release, run, list(results), **options))
 
 
+def test_a_card_that_knows_where_it_goes_has_code_that_runs_as_it_stands():
+    release = RELEASE | {"config": RELEASE["config"] | {"auto_map": {}}}
+    text = render_model_card("lab/pair", release, RUN, [tuned("mrpc")])
+    assert "stands for this folder" not in text and "\n# pair\n" in text and ModelCard(text).data.model_name == "pair"
+    named = re.findall(r'name = "(.+)"|from_pretrained\("(.+?)"|model="(.+?)"', text)
+    assert {"".join(names) for names in named} == {"lab/pair"} and len(named) > 3
+    assert "`card` stands for this folder" in render().text
+
+
 def cells(card: ModelCard, name: str) -> list[str]:
     """The cells beside a row's name, without the row's borders."""
     (row,) = [line for line in card.text.splitlines() if line.startswith(f"| {name} |")]

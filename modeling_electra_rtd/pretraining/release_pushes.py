@@ -146,7 +146,16 @@ class ReleasePushes(Trainer):
         with torch.random.fork_rng(devices=[]):
             model = ElectraRtdForPreTraining.from_pretrained(checkpoint)
         record = self.run_record()
-        write_carded_release(model, self.processing_class, folder, tags=tags, run_record=record, curves=curves, **card)
+        write_carded_release(
+            model,
+            self.processing_class,
+            folder,
+            tags=tags,
+            repo_id=self.hub_model_id,
+            run_record=record,
+            curves=curves,
+            **card,
+        )
 
         def send() -> CommitInfo:
             with scratch:

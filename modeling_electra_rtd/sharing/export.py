@@ -7,7 +7,7 @@ import torch
 
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
-from ..model_reference import find_model, holds_pair
+from ..model_reference import check_repo_id, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pretraining.plots import CURVES
 from ..pretraining.run import RECORD
@@ -24,6 +24,7 @@ def export(
     language: list[str] | None = None,
     license: str | None = None,
     remote_code: bool = True,
+    repo_id: str | None = None,
 ) -> dict[str, Any]:
     """Write a release and verify it in a fresh process with stock classes only.
 
@@ -35,7 +36,7 @@ def export(
         checkpoint: any name that `find_model` takes.
         run_record: `run.json` of the pre-training; `None` takes the checkpoint's own where there is one.
         results: records of fine-tuning that began with this checkpoint or a release of it.
-        language, license: see `write_model_card`.
+        language, license, repo_id: see `write_model_card`.
         remote_code: add the objective to the root's config and the files that `trust_remote_code=True` runs, which
             give back the pair; without it the release does not mention this package.
 
@@ -44,9 +45,11 @@ def export(
         outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a model that holds no pair, an output folder that is taken, or records that do not belong to
-            it.
+        ValueError: for a model that holds no pair, an output folder that is taken, records that do not belong to it,
+            or a `repo_id` that can be none.
     """
+    if repo_id is not None:
+        check_repo_id("--repo-id", repo_id)
     reference = find_model(checkpoint)
     if not holds_pair(reference):
         raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with its generator")
@@ -59,7 +62,8 @@ def export(
         root = Path(folder)
         write_release(model, tokenizer, root, remote_code)
         report = _verify(model, root)
-        write_model_card(root, run_record, results or (), language, license, weights_hash(reference.folder))
+        joint = weights_hash(reference.folder)
+        write_model_card(root, run_record, results or (), language, license, joint, repo_id=repo_id)
     return report
 
 

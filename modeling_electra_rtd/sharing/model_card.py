@@ -81,6 +81,7 @@ def write_model_card(
     also_weights: str | None = None,
     curves: str | Path | None = None,
     tags: Iterable[str] = (),
+    repo_id: str | None = None,
 ) -> Path:
     """Write `README.md` of a release, and beside it the curves of the run.
 
@@ -93,6 +94,8 @@ def write_model_card(
         also_weights: hash of the weights of the joint checkpoint, from which fine-tuning may have begun as well.
         curves: picture of the run's curves; `None` takes the one beside a `run.json`.
         tags: for the Hub, beside the card's own.
+        repo_id: `OWNER/NAME` that the release goes to, so that the card's code runs as it stands; `None` calls it by
+            the folder's name.
 
     Returns:
         The path of the card.
@@ -107,7 +110,7 @@ def write_model_card(
         run_record = read_record(run_record)
     has_curves = curves is not None and Path(curves).is_file()
     card = render_model_card(
-        folder.name,
+        repo_id or folder.name,
         release_facts(folder),
         run_record,
         [read_record(path) for path in finetuning_records],
@@ -137,7 +140,7 @@ def render_model_card(
     """The text of a card; see `write_model_card`.
 
     Args:
-        name: of the release.
+        name: of the release: a folder's, or `OWNER/NAME` of the Hub.
         release: what `release_facts` returned.
         curves: link to the picture of the curves.
     """
@@ -148,7 +151,8 @@ def render_model_card(
         for value in values:
             if not re.fullmatch(allowed, value):
                 raise ValueError(f"{key} is {value!r}; allowed is an identifier of the Hub, as in en or apache-2.0")
-    name = re.sub(r"[^\w.-]+", "-", name)
+    is_on_hub = "/" in name
+    name = re.sub(r"[^\w./-]+", "-", name)
     tuned = [checked_record(record) for record in finetuning]
     unsure = check_weights(tuned, {release["weights_sha256"], also_weights} - {None})
     run = _checked_run(run)
@@ -165,7 +169,7 @@ def render_model_card(
         datasets=described["data"]["datasets"] or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         base_model=bases or None,
-        model_name=name if results else None,
+        model_name=name.rpartition("/")[2] if results else None,
         eval_results=results or None,
     )
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
@@ -173,6 +177,7 @@ def render_model_card(
     template = (shipped_folder("model_cards", _TEMPLATE) / _TEMPLATE).read_text(encoding="utf-8")
     text = environment.from_string(template).render(
         name=name,
+        is_on_hub=is_on_hub,
         metadata=metadata.to_yaml(),
         is_whole=config["architectures"] == ["ElectraForPreTraining"],
         has_code="auto_map" in config,

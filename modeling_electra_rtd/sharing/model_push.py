@@ -41,7 +41,7 @@ def push_model(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / repo_id.rpartition("/")[2]
         folder.mkdir()
-        write_carded_release(model, tokenizer, folder, tags=tags)
+        write_carded_release(model, tokenizer, folder, tags=tags, repo_id=repo_id if "/" in repo_id else None)
         for path in folder.rglob("*.safetensors") if max_shard_size is not None else ():
             if path.stat().st_size > convert_file_size_to_int(max_shard_size):
                 raise ValueError(
@@ -65,16 +65,18 @@ def write_carded_release(
     tokenizer: PreTrainedTokenizerBase | None,
     folder: Path,
     tags: Iterable[str] = (),
+    repo_id: str | None = None,
     **card: Any,
 ) -> None:
-    """A release and its card, which calls the model by the folder's name.
+    """A release and its card.
 
     Args:
+        repo_id: what the card calls the model, with its owner; `None` takes the folder's name.
         card: of `write_model_card`, for a pair; without them everything a run would say reads "not measured".
     """
     write_release(model, tokenizer, folder)
     if hasattr(model, "generator"):
-        write_model_card(folder, tags=tags, **card)
+        write_model_card(folder, tags=tags, repo_id=repo_id, **card)
         return
     role = "discriminator" if hasattr(model, "discriminator_predictions") else "generator"
     data = ModelCardData(library_name="transformers", tags=["replaced-token-detection", role, *tags])

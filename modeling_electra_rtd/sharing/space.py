@@ -11,10 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
+from ..model_reference import check_repo_id
 from .demo_app import check_gradio
 from .hub import FAILURES, explained, read_back
 
@@ -56,15 +55,8 @@ def check_space(space_id: str, repo_id: str) -> None:
     Raises:
         ValueError: for what can be no name of a Space or of its model, and when Gradio is not installed.
     """
-    for key, value in (("--space", space_id), ("the repository of its model", repo_id)):
-        try:
-            validate_repo_id(value)
-        except HFValidationError:
-            is_name = False
-        else:
-            is_name = "/" in value
-        if not is_name:
-            raise ValueError(f"{key} is {value!r}; it must be OWNER/NAME")
+    check_repo_id("--space", space_id)
+    check_repo_id("the repository of its model", repo_id)
     check_gradio()
 
 

@@ -55,6 +55,7 @@ def test_a_pair_arrives_as_a_release(family, hub, client, tmp_path):
     assert json.loads(there["config.json"])["electra_rtd"]["generator_subfolder"] == "generator"
     card = ModelCard(there["README.md"].decode())
     assert "mine" in card.data.tags and "# pair\n" in card.text and "not measured" in card.text
+    assert 'name = "lab/pair"' in card.text
     # Nothing says where its training began.
     assert "random weights" not in card.text
     content = b"".join(there.values())

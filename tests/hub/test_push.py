@@ -265,3 +265,24 @@ def test_a_finetuned_model_is_loaded_by_its_own_class(kind, hub, client, tmp_pat
     assert done.returncode == 0, done.stderr[-3000:]
     done = client.execute(f"{done.stdout.partition(chr(10) * 2)[2]}\nprint(type(model).__name__, len(tokenizer))")
     assert done.stdout.split() == [type(model).__name__, "150"], done.stderr[-3000:]
+
+
+INTERRUPTED = """
+from unittest.mock import patch
+from modeling_electra_rtd.cli import main
+with patch({where!r}, side_effect=KeyboardInterrupt):
+    raise SystemExit(main(["push", {folder!r}, "lab/pair"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("huggingface_hub.HfApi.preupload_lfs_files", "could not be checked"),
+        ("modeling_electra_rtd.sharing.hub.snapshot_download", "the commit was made; stopped before it was read back"),
+    ],
+)
+def test_who_stops_a_push_learns_how_far_it_came(where, message, hub, client, release):
+    hub.add("models", "lab/pair", {"config.json": b"{}"})
+    done = client.execute(INTERRUPTED.format(where=where, folder=str(release)))
+    assert done.returncode == 130 and message in done.stderr and "Traceback" not in done.stderr, done.stderr[-3000:]

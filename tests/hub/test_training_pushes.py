@@ -82,6 +82,7 @@ def test_every_commit_is_a_release(hub, client, blocks, tmp_path):
         uploadable_files(written(files, tmp_path / f"commit-{number}"))
         card = files["README.md"].decode()
         assert f"| optimizer steps | {min(number + 1, 3)} |" in card and "Training began with random weights." in card
+        assert 'name = "lab/run"' in card
         assert files["curves.png"].startswith(b"\x89PNG")
         for name, content in files.items():
             assert not [text for text in private if text.encode() in content], name
