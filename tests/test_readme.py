@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.finetuning.report import markdown_table
+from modeling_electra_rtd.pretraining import calibration
 
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -47,7 +48,15 @@ def write_labelled(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
+def without_compiler():
+    """`plan --calibrate` measures compiled steps where there is a compiler, which takes a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "has_compiler", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, without_compiler) -> Path:
     """A folder in which the README's own-text commands have been run, in order."""
     folder = tmp_path_factory.mktemp("readme")
     write_corpus(folder / "my_corpus", documents=300)
