@@ -5,13 +5,10 @@ python benchmarks/dropout.py --shape small --json dropout.json
 
 import argparse
 import itertools
-import json
 import statistics
-from pathlib import Path
 
+from records import write_record
 from training_steps import SHAPES, Setting, Worker, bf16_here
-
-from modeling_electra_rtd.machine import environment
 
 
 def main() -> None:
@@ -58,15 +55,7 @@ def main() -> None:
             f"| {row['layers']} | {row['dropout']} | {'yes' if row['compiled'] else 'no'} "
             f"| {row['median_seconds']:.3f} | {losses} |"
         )
-    if arguments.json:
-        record = {
-            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
-            "rows": rows,
-            **environment(),
-        }
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
+    write_record(arguments, rows=rows)
 
 
 if __name__ == "__main__":

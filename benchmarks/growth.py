@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from records import write_record
 from torch import nn
 from training_steps import SHAPES, Setting, Worker, bf16_here, our_pair
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
-from modeling_electra_rtd.machine import environment, keep_freed_memory
+from modeling_electra_rtd.machine import keep_freed_memory
 from modeling_electra_rtd.pretraining.calibration import Calibration, calibrate, load_calibration
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.step_cost import (
@@ -179,10 +180,7 @@ def main() -> None:
         calibration = load_calibration(arguments.calibration)
     else:
         calibration = calibrate(["bf16" if bf16 else "fp32"], compiled=arguments.compiled)
-    record: dict[str, Any] = {
-        "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
-        **environment(),
-    }
+    record: dict[str, Any] = {}
     print(f"ELECTRA {arguments.shape}, dropout {arguments.dropout}, {'bf16' if bf16 else 'fp32'}\n")
     settings = {
         "batches": [setting(batch) for batch in arguments.batches],
@@ -203,10 +201,7 @@ def main() -> None:
         print("|---|---|---|")
         for count, rate in rates.items():
             print(f"| {count} | {rate:,.0f} | {rate / rates[1]:.2f} |")
-    if arguments.json:
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
+    write_record(arguments, **record)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,18 @@ Prepared blocks, and, if a corpus is given, the same text tokenized while traini
 import argparse
 import dataclasses
 import itertools
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
+from records import write_record
 from transformers import PrinterCallback
 
 from modeling_electra_rtd import ElectraRtdTrainer
-from modeling_electra_rtd.machine import environment, keep_freed_memory
+from modeling_electra_rtd.machine import keep_freed_memory
 from modeling_electra_rtd.pretraining.recipes import DataRecipe, Recipe, read_recipe
 from modeling_electra_rtd.pretraining.run import build_model, load_data
 
@@ -117,15 +116,7 @@ def main() -> None:
             f"| {name} | {row['step_seconds'] * 1e3:.1f} | {row['wait_seconds'] * 1e3:.2f} | {row['share']:.2%} "
             f"| {row['first_wait_seconds'] * 1e3:.0f} |"
         )
-    if arguments.json:
-        record = {
-            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
-            "rows": rows,
-            **environment(),
-        }
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
+    write_record(arguments, rows=rows)
 
 
 if __name__ == "__main__":

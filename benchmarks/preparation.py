@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from datasets import load_dataset
+from records import write_record
 from transformers import AutoTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
@@ -30,7 +31,6 @@ from modeling_electra_rtd.data.documents import read_share
 from modeling_electra_rtd.data.encoding import text_encoder
 from modeling_electra_rtd.data.shares import cut_file, find_files, share_files
 from modeling_electra_rtd.data.tokenization import load_tokenizer
-from modeling_electra_rtd.machine import environment
 
 
 LENGTH = 128
@@ -236,17 +236,7 @@ def main() -> None:
             print(f"{name}: {growth[name]:.2f} times the memory for {sizes[-1] / sizes[0]:.1f} times the input")
     if differing is not None:
         print(f"documents with other ids from the classic tokenizer: {differing[0]} of {differing[1]}")
-    if arguments.json:
-        record = {
-            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
-            "rows": rows,
-            "memory_growth": growth,
-            "documents_with_other_ids": differing,
-            **environment(),
-        }
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
+    write_record(arguments, rows=rows, memory_growth=growth, documents_with_other_ids=differing)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,11 @@ run it. Losses are means over the same batches after equally many steps; contend
 
 import argparse
 import importlib.util
-import json
 import statistics
-from pathlib import Path
 
 import torch
+from records import write_record
 from training_steps import SHAPES, Setting, Worker, bf16_here
-
-from modeling_electra_rtd.machine import environment
 
 
 def main() -> None:
@@ -79,15 +76,7 @@ def main() -> None:
             f"| {row['tokens_per_second']:,.0f} | {row['lead']:.2f} | {first} | {last} "
             f"| {row['peak_bytes'] / 1e6:,.0f} |"
         )
-    if arguments.json:
-        record = {
-            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
-            "rows": rows,
-            **environment(),
-        }
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
+    write_record(arguments, rows=rows)
 
 
 if __name__ == "__main__":

@@ -10,22 +10,19 @@ of the step goes.
 
 import argparse
 import dataclasses
-import json
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from records import write_record
 from torch import Tensor
 from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from training_steps import LEARNING_RATE, SHAPES, Setting, bf16_here, our_pair, ours
-
-from modeling_electra_rtd.machine import environment
 
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
@@ -158,20 +155,15 @@ def main() -> None:
     print("|---|---|")
     for name, value in parts:
         print(f"| {name} | {value:.1f} |")
-    if arguments.json:
-        record = {
-            "setting": {name: value for name, value in vars(arguments).items() if name != "json"},
-            "median_seconds": medians,
-            "floor_seconds": floor,
-            "step_over_floor": ratio,
-            "matrix_flops": recorder.flops,
-            "profile_milliseconds": dict(parts),
-            "seconds": seconds,
-            **environment(),
-        }
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
+    write_record(
+        arguments,
+        median_seconds=medians,
+        floor_seconds=floor,
+        step_over_floor=ratio,
+        matrix_flops=recorder.flops,
+        profile_milliseconds=dict(parts),
+        seconds=seconds,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""The record of a benchmark."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from modeling_electra_rtd.machine import environment
+
+
+def write_record(arguments: argparse.Namespace, **results: Any) -> None:
+    """Write settings, results and the machine to the file that `arguments.json` names, if it names one."""
+    if not arguments.json:
+        return
+    setting = {name: value for name, value in vars(arguments).items() if name != "json"}
+    path = Path(arguments.json)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"setting": setting, **results, **environment()}
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"\nrecord in {path}")
