@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from release_for_tests import REFUSE
 from safetensors.torch import load_file
 from tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
 
@@ -16,20 +17,10 @@ from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdDiscriminator, Elec
 
 ARCHITECTURE = {"electra": "ElectraForPreTraining", "modernbert": "ModernBertModel"}
 
-# Runs where the package does not exist: a finder refuses it, whatever else would find it.
-STOCK_PROCESS = """
-import importlib, json, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "modeling_electra_rtd":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Refuse())
-try:
-    importlib.import_module("modeling_electra_rtd")
-except ModuleNotFoundError:
-    pass
-else:
-    raise SystemExit("the package can be imported")
+STOCK_PROCESS = (
+    REFUSE
+    + """
+import json
 import torch, transformers
 from safetensors.torch import save_file
 root, ids, mask = sys.argv[1], torch.tensor(json.loads(sys.argv[2])), torch.tensor(json.loads(sys.argv[3]))
@@ -52,6 +43,7 @@ assert "modeling_electra_rtd" not in sys.modules
 save_file(outputs, f"{root}/outputs.safetensors")
 print(json.dumps(report))
 """
+)
 
 
 @pytest.fixture(scope="module")
