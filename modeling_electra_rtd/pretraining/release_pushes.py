@@ -29,9 +29,8 @@ class ReleasePushes(Trainer):
 
     push_in_progress: PushInProgress | None = None
 
-    def run_record(self) -> dict[str, Any]:
-        """What is known of the run so far, as the model card takes it."""
-        raise NotImplementedError
+    # What is known of the run so far, as the model card takes it; the trainer says it.
+    run_record: Callable[[], dict[str, Any]]
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository, before anything is trained that could then not be pushed.
