@@ -37,7 +37,7 @@ def measure(keep: bool, steps: int) -> dict:
         recipe.model.generator_depth,
         mask_token_id=103,
         special_token_ids=[0, 101, 102, 103],
-        **recipe.model.objective,
+        **recipe.model.objective_fields(),
     )
     config._attn_implementation = recipe.model.attn_implementation
     model = ElectraRtdForPreTraining(config)

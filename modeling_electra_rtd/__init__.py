@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
     "ElectraRtdConfig": "configuration_electra_rtd",
-    "ElectraRtdDiscriminator": "modeling_electra_rtd",
+    "ElectraRtdDiscriminator": "discriminator",
     "ElectraRtdForPreTraining": "modeling_electra_rtd",
-    "ElectraRtdGenerator": "modeling_electra_rtd",
+    "ElectraRtdGenerator": "generators",
     "ElectraRtdTrainer": "pretraining.trainer",
     "ElectraRtdTrainingArguments": "pretraining.training_args",
     "ReplacedTokenDetectionPipeline": "sharing.pipeline_task",

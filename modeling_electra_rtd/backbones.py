@@ -14,10 +14,6 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 
-# What names a checkpoint and its state beside its id, wherever `transformers` reads one.
-HUB_ARGUMENTS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
-
-
 @dataclass(frozen=True)
 class Backbone:
     """One family of encoders.
@@ -169,3 +165,8 @@ HUB_ARGUMENTS = (
 def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrainedConfig:
     """A config object as it is, or the one of a local folder or Hub id (`revision=`, `subfolder=`, `token=`, ...)."""
     return source if isinstance(source, PreTrainedConfig) else AutoConfig.from_pretrained(source, **hub_arguments)
+
+
+def hub_arguments_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those of a call's keyword arguments that a checkpoint's config is read with as well."""
+    return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}

@@ -1,36 +1,26 @@
 """`ElectraRtdConfig`: a discriminator, a generator and the objective between them, validated when built.
 
-On disk it is the discriminator's own config with one more key, `electra_rtd`, so stock `transformers` reads the
-folder as the discriminator it holds, and this class reads it back as the pair. In a joint checkpoint, whose one file
-holds the weights of both, the key has the generator's config; in a release it names the generator's folder.
+On disk it is the discriminator's own config with one more key (see `checkpoint_layout`).
 """
 
 import copy
 import json
-import os
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
-from transformers.utils import CONFIG_NAME, cached_file
 
-from .backbones import (
-    BACKBONES,
-    HUB_ARGUMENTS,
-    backbone_of,
-    check_sizes,
-    config_from,
-    generator_config_for,
-    nearest,
+from .backbones import HUB_ARGUMENTS, backbone_of, check_sizes, config_from, generator_config_for, nearest
+from .checkpoint_layout import (
+    ADDED_KEYS,
+    GENERATOR_SUBFOLDER,
+    RTD_KEY,
+    generator_config_in,
+    native_config,
+    root_architecture,
 )
+from .objectives import OBJECTIVES, Objective
 
-
-# The one key this package adds to a native config.json.
-RTD_KEY = "electra_rtd"
-# Under it in a release: the folder of the generator.
-GENERATOR_SUBFOLDER = "generator_subfolder"
-# With it, what `transformers` adds to the config of a checkpoint that brings its code along.
-_ADDED_KEYS = (RTD_KEY, "auto_map", "custom_pipelines")
 
 # What transformers itself passes through a config's keyword arguments.
 _LIBRARY_KEYS = {
@@ -43,12 +33,32 @@ _LIBRARY_KEYS = {
     "num_labels",
 }
 
-_OBJECTIVE_FIELDS = (
+# What may differ between two configs of networks that are one.
+_NOT_A_SIZE = (*ADDED_KEYS, "architectures", "dtype", "transformers_version", "_name_or_path")
+
+CHOICES = {
+    "objective": tuple(OBJECTIVES),
+    "generator_kind": ("masked_lm", "two_tower", "unigram", "uniform"),
+    "generator_feedback": ("none", "reinforce", "gumbel_softmax"),
+    "masking_strategy": ("token", "whole_word", "span"),
+    "embedding_sharing": ("none", "tied", "tied_words", "all", "gdes"),
+}
+
+# The fields that are neither network's.
+OBJECTIVE_FIELDS = (
+    "objective",
+    "generator_kind",
+    "generator_feedback",
+    "freeze_generator",
+    "masking_strategy",
     "mask_probability",
     "mask_token_probability",
     "sampling_temperature",
+    "disallow_correct",
     "generator_loss_weight",
     "discriminator_loss_weight",
+    "masked_lm_loss_weight",
+    "generator_feedback_weight",
     "embedding_sharing",
     "mask_token_id",
     "special_token_ids",
@@ -62,16 +72,27 @@ class ElectraRtdConfig(PreTrainedConfig):
     Args:
         discriminator_config: stock config of the encoder that is being pre-trained, or its `dict` with `model_type`.
         generator_config: stock config of the masked-LM generator; `None` derives the family's default. A model that
-            is a discriminator alone has `None` here, and its config is written as a stock one.
+            is a discriminator alone has `None` here, and its config is written as a stock one. Without a generator
+            that learns (`objective="mlm"`, noise from a table) it is `None` as well.
+        objective: what the discriminator learns, see `objectives`; `"rtd"` is ELECTRA's.
+        generator_kind: `"masked_lm"` fills `[MASK]`s; `"two_tower"` reads the text from both sides of every token
+            (Electric, section 2.3); `"unigram"` draws tokens as often as the text has them, `"uniform"` all alike.
+        generator_feedback: what the generator learns from the discriminator's verdict beside maximum likelihood
+            (`"none"`, the paper's choice): `"reinforce"` by policy gradient (ELECTRA paper, appendix F),
+            `"gumbel_softmax"` through straight-through samples with the gradient reversed (AMOS).
+        freeze_generator: the generator is used as it is loaded (Fast-ELECTRA); for `from_pair`.
+        masking_strategy: `"token"` chooses single tokens, `"whole_word"` all tokens of a word, `"span"` runs of words.
         mask_probability: share of a row's non-special tokens that are chosen for corruption (ELECTRA paper, table 6:
             0.15; large: 0.25).
         mask_token_probability: probability that a chosen token is shown to the generator as `[MASK]` rather than as
             it is (reference implementation: 0.85; paper text: 1.0).
         sampling_temperature: divides the generator's logits when replacements are drawn.
+        disallow_correct: never draw the text's own token.
         generator_loss_weight: weight of the masked-LM loss (1, paper section 3.2).
         discriminator_loss_weight: weight of the replaced-token-detection loss (50, paper section 3.2).
-        embedding_sharing: `"tied"` shares the whole embedding block (words, positions, types, layer norm) as the
-            reference does; `"none"` keeps two.
+        masked_lm_loss_weight: weight of the discriminator's own masked-LM loss, where the objective has one.
+        generator_feedback_weight: weight of the feedback's losses.
+        embedding_sharing: see `embedding_sharing`; `"tied"` shares the whole embedding block as the reference does.
         mask_token_id: id of `[MASK]`; `None` takes the id of the family's published vocabulary.
         special_token_ids: ids that are never corrupted (classifier, separator, padding, mask; not `[UNK]`); `None`
             as for `mask_token_id`.
@@ -90,25 +111,41 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     discriminator_config: dict | PreTrainedConfig | None = None
     generator_config: dict | PreTrainedConfig | None = None
+    objective: str = "rtd"
+    generator_kind: str = "masked_lm"
+    generator_feedback: str = "none"
+    freeze_generator: bool = False
+    masking_strategy: str = "token"
     mask_probability: float | int = 0.15
     mask_token_probability: float | int = 0.85
     sampling_temperature: float | int = 1.0
+    disallow_correct: bool = False
     generator_loss_weight: float | int = 1.0
     discriminator_loss_weight: float | int = 50.0
-    embedding_sharing: Literal["tied", "none"] = "tied"
+    masked_lm_loss_weight: float | int = 1.0
+    generator_feedback_weight: float | int = 1.0
+    embedding_sharing: str = "tied"
     mask_token_id: int | None = None
     special_token_ids: list[int] | tuple[int, ...] | None = None
 
     def __post_init__(self, **kwargs: Any):
         allowed = {*self.__dataclass_fields__, *_LIBRARY_KEYS}
-        own = ("discriminator_config", "generator_config", *_OBJECTIVE_FIELDS)
+        own = ("discriminator_config", "generator_config", *OBJECTIVE_FIELDS)
         for key in kwargs:
             if key not in allowed and not key.startswith("_"):
                 raise ValueError(f"unknown ElectraRtdConfig key {key!r}{nearest(key, own)}")
         self.discriminator_config = _stock_config(self.discriminator_config, "discriminator_config")
-        if self.generator_config is None:
-            self.generator_config = generator_config_for(self.discriminator_config)
-        self.generator_config = _stock_config(self.generator_config, "generator_config")
+        self._check_choices()
+        if self.has_generator_network:
+            if self.generator_config is None:
+                size = (1, 1) if self.embedding_sharing == "all" else (None, None)
+                self.generator_config = generator_config_for(self.discriminator_config, *size)
+            self.generator_config = _stock_config(self.generator_config, "generator_config")
+        elif self.generator_config is not None:
+            raise ValueError(f"generator_config is set, but {self._without_network()} has no generator that learns")
+        else:
+            # There is nothing to share with.
+            self.embedding_sharing = "none"
         published = backbone_of(self.discriminator_config).published_special_tokens
         if self.vocab_size in published:
             mask_token_id, special_token_ids = published[self.vocab_size]
@@ -119,6 +156,9 @@ class ElectraRtdConfig(PreTrainedConfig):
         if kwargs.get("attn_implementation") is None:
             kwargs["attn_implementation"] = self.discriminator_config._attn_implementation
         super().__post_init__(**kwargs)
+        if not self.has_generator_network:
+            # The base class fills in a config that is missing.
+            self.generator_config = None
         # The strict dataclass runs these again, at this point and when saving, but wraps what they raise.
         self.validate_probabilities()
         self.validate_pair()
@@ -135,12 +175,15 @@ class ElectraRtdConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {value}; it must be in (0, 1]")
         if self.sampling_temperature <= 0:
             raise ValueError(f"sampling_temperature is {self.sampling_temperature}; it must be above 0")
-        for name in ("generator_loss_weight", "discriminator_loss_weight"):
+        weights = ("generator_loss", "discriminator_loss", "masked_lm_loss", "generator_feedback")
+        for name in (f"{weight}_weight" for weight in weights):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
 
     def validate_pair(self) -> None:
         discriminator, generator = self.discriminator_config, self.generator_config
+        if not self.is_alone:
+            self._check_special_tokens()
         if generator is None:
             return
         for role, config in (("discriminator", discriminator), ("generator", generator)):
@@ -148,28 +191,85 @@ class ElectraRtdConfig(PreTrainedConfig):
                 check_sizes(config)
             except ValueError as error:
                 raise ValueError(f"{role}: {error}") from None
+        self._check_sharing()
         if discriminator.vocab_size != generator.vocab_size:
             raise ValueError(
                 f"generator vocab_size {generator.vocab_size} differs from discriminator vocab_size "
                 f"{discriminator.vocab_size}; a pair reads one vocabulary"
             )
-        if self.embedding_sharing == "tied":
-            if discriminator.model_type != generator.model_type:
-                raise ValueError(
-                    f"embedding_sharing 'tied' needs one family, not {discriminator.model_type!r} and "
-                    f"{generator.model_type!r}; use 'none'"
-                )
-            for name in ("embedding_size", "max_position_embeddings", "type_vocab_size"):
-                ours, theirs = (_embedding_dimension(config, name) for config in (discriminator, generator))
-                if ours != theirs:
-                    raise ValueError(
-                        f"embedding_sharing 'tied' needs equal {name}, but the discriminator has {ours} and the "
-                        f"generator {theirs}; use 'none' or resize one"
-                    )
+
+    def _check_special_tokens(self) -> None:
+        vocab_size = self.discriminator_config.vocab_size
         ids = [*(self.special_token_ids or []), *([] if self.mask_token_id is None else [self.mask_token_id])]
-        outside = [token_id for token_id in ids if not 0 <= token_id < discriminator.vocab_size]
+        outside = [token_id for token_id in ids if not 0 <= token_id < vocab_size]
         if outside:
-            raise ValueError(f"special token ids {outside} are outside the vocabulary of {discriminator.vocab_size}")
+            raise ValueError(f"special token ids {outside} are outside the vocabulary of {vocab_size}")
+
+    def _check_sharing(self) -> None:
+        discriminator, generator = self.discriminator_config, self.generator_config
+        sharing = self.embedding_sharing
+        if sharing in ("tied", "all") and discriminator.model_type != generator.model_type:
+            raise ValueError(
+                f"embedding_sharing {sharing!r} needs one family, not {discriminator.model_type!r} and "
+                f"{generator.model_type!r}; use 'tied_words', 'gdes' or 'none'"
+            )
+        names = {
+            "none": (),
+            "tied_words": ("embedding_size",),
+            "gdes": ("embedding_size",),
+            "tied": ("embedding_size", "max_position_embeddings", "type_vocab_size"),
+            "all": tuple(name for name in generator.to_dict() if name not in _NOT_A_SIZE),
+        }[sharing]
+        for name in names:
+            ours, theirs = (_embedding_dimension(config, name) for config in (discriminator, generator))
+            if ours != theirs:
+                raise ValueError(
+                    f"embedding_sharing {sharing!r} needs equal {name}, but the discriminator has {ours} and the "
+                    f"generator {theirs}; use 'none' or resize one"
+                )
+
+    def _check_choices(self) -> None:
+        """Refuse values that are none, and combinations that make no sense, with the reason."""
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}{nearest(str(getattr(self, name)), allowed)}")
+        kind, sharing, feedback = self.generator_kind, self.embedding_sharing, self.generator_feedback
+        reason = None
+        if not self.learns.corrupts and kind != "masked_lm":
+            reason = f"generator_kind {kind!r} without a generator"
+        elif self.learns.needs_noise_everywhere and kind == "masked_lm":
+            reason = (
+                "a noise that knows the probability of every token, and a masked-LM generator knows only those behind "
+                "[MASK]; use generator_kind 'two_tower', 'unigram' or 'uniform'"
+            )
+            raise ValueError(f"objective {self.objective!r} needs {reason}")
+        elif self.learns.needs_noise_everywhere and self.disallow_correct:
+            reason = "disallow_correct: noise-contrastive estimation needs samples of the very noise it knows"
+        elif not self.has_generator_network and sharing not in ("tied", "none"):
+            reason = f"embedding_sharing {sharing!r} without a second network"
+        elif kind == "two_tower" and sharing == "all":
+            reason = "embedding_sharing 'all' with two towers, which read the text in one direction each"
+        elif feedback != "none" and (self.objective not in ("rtd", "rtd_mlm") or kind != "masked_lm"):
+            reason = f"generator_feedback {feedback!r}, which is a masked-LM generator's from replaced-token detection"
+        elif feedback != "none" and self.freeze_generator:
+            reason = f"generator_feedback {feedback!r} to a frozen generator"
+        elif self.freeze_generator and not self.has_generator_network:
+            reason = "freeze_generator without a generator that could learn"
+        elif self.freeze_generator and sharing not in ("none", "gdes"):
+            reason = (
+                f"freeze_generator with embedding_sharing {sharing!r}, whose tables the discriminator trains; use "
+                "'none' or 'gdes'"
+            )
+        elif sharing in ("all", "gdes") and self.learns.predicts:
+            # "all" would train one head twice; "gdes" splits the very table that the head reads out.
+            reason = f"embedding_sharing {sharing!r}, because its discriminator has a masked-LM head; use 'tied'"
+        if reason is not None:
+            raise ValueError(f"objective {self.objective!r} cannot go with {reason}")
+
+    def _without_network(self) -> str:
+        if not self.learns.corrupts:
+            return f"objective {self.objective!r}"
+        return f"generator_kind {self.generator_kind!r}"
 
     @classmethod
     def from_discriminator(
@@ -189,11 +289,12 @@ class ElectraRtdConfig(PreTrainedConfig):
         """
         hub = {name: objective.pop(name) for name in HUB_ARGUMENTS if name in objective}
         discriminator = native_config(config_from(discriminator, **hub))
-        pair = {
-            "discriminator_config": discriminator,
-            "generator_config": generator_config_for(discriminator, generator_width, generator_depth),
-        }
-        return cls(**pair, **(special_tokens_of(tokenizer) if tokenizer is not None else {}), **objective)
+        # Given only where it is asked for: an objective may have no generator, and "all" one that is equal.
+        generator = None
+        if generator_width is not None or generator_depth is not None:
+            generator = generator_config_for(discriminator, generator_width, generator_depth)
+        special_tokens = special_tokens_of(tokenizer) if tokenizer is not None else {}
+        return cls(discriminator_config=discriminator, generator_config=generator, **{**special_tokens, **objective})
 
     @classmethod
     def from_native(
@@ -240,24 +341,47 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     def _on_disk(self, to_dict: str) -> dict[str, Any]:
         values = getattr(self.discriminator_config, to_dict)()
-        values["architectures"] = [backbone_of(self.discriminator_config).discriminator_architecture]
+        values["architectures"] = [root_architecture(self.discriminator_config, self.objective)]
         dtype = {} if self.dtype is None else {"dtype": str(self.dtype).removeprefix("torch.")}
-        if self.generator_config is not None:
-            generator = getattr(self.generator_config, to_dict)()
-            generator.pop("transformers_version", None)
-            values[RTD_KEY] = {"generator_config": generator | dtype, **self.objective()}
+        if not self.is_alone:
+            values[RTD_KEY] = {"generator_config": None, **self.objective_fields()}
+            if self.generator_config is not None:
+                generator = getattr(self.generator_config, to_dict)()
+                generator.pop("transformers_version", None)
+                values[RTD_KEY]["generator_config"] = generator | dtype
             if "auto_map" in self.__dict__:
                 values["auto_map"] = self.auto_map
         return values | dtype
 
-    def objective(self) -> dict[str, Any]:
+    @property
+    def learns(self) -> Objective:
+        """What the discriminator learns: the class that `objective` names."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The weight of every loss by its name in the output."""
+        names = ("generator_loss", "discriminator_loss", "masked_lm_loss")
+        return {name: getattr(self, f"{name}_weight") for name in names}
+
+    @property
+    def has_generator_network(self) -> bool:
+        """Whether the noise comes from a network; masked LM has no noise, and tables are no network."""
+        return self.learns.corrupts and self.generator_kind in ("masked_lm", "two_tower")
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is the config of a discriminator that has left its generator."""
+        return self.__dict__.get("_is_alone", False)
+
+    def objective_fields(self) -> dict[str, Any]:
         """The fields that are neither network's."""
-        return {name: getattr(self, name) for name in _OBJECTIVE_FIELDS}
+        return {name: getattr(self, name) for name in OBJECTIVE_FIELDS}
 
     def of_discriminator_alone(self) -> "ElectraRtdConfig":
         """The same without a generator; it shares the discriminator's config."""
         config = copy.copy(self)
-        config.generator_config = None
+        config.generator_config, config._is_alone = None, True
         return config
 
     def to_json_string(self, use_diff: bool = True) -> str:
@@ -280,66 +404,14 @@ def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
     return {"mask_token_id": tokenizer.mask_token_id, "special_token_ids": sorted(special)}
 
 
-def native_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of a stock config without what this package, and code that travels with a checkpoint, added to it."""
-    config = copy.deepcopy(config)
-    for name in _ADDED_KEYS:
-        config.__dict__.pop(name, None)
-    return config
-
-
-def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | None:
-    """What the config of a pair says under our key; `None` for any other config.
-
-    Stock classes keep keys that they do not know, so a model that was fine-tuned from a pair by other code has the key
-    as well; its architecture is another.
-    """
-    values = config if isinstance(config, dict) else config.to_dict()
-    backbone = BACKBONES.get(values.get("model_type"))
-    if backbone is None or values.get("architectures") != [backbone.discriminator_architecture]:
-        return None
-    return values.get(RTD_KEY)
-
-
-def generator_config_in(
-    source: str | os.PathLike, folder: str, subfolder: str = "", **hub_arguments: Any
-) -> PreTrainedConfig | None:
-    """The config of the generator of a release; `None` where the folder is missing.
-
-    Args:
-        folder: what the release says under `generator_subfolder`.
-        subfolder: of the release itself.
-    """
-    place = joined(subfolder, folder)
-    found = cached_file(
-        source, CONFIG_NAME, subfolder=place, _raise_exceptions_for_missing_entries=False, **hub_arguments
-    )
-    return None if found is None else native_config(config_from(source, subfolder=place, **hub_arguments))
-
-
-def joined(subfolder: str | None, folder: str) -> str:
-    """A folder below another, in the notation of the Hub."""
-    return f"{subfolder}/{folder}" if subfolder else folder
-
-
-def holds_pair(source: str | os.PathLike, **hub_arguments: Any) -> bool:
-    """Whether a folder or Hub id holds a pair: a joint checkpoint, or a release with its generator."""
-    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, CONFIG_NAME)):
-        return False
-    objective = objective_of(PreTrainedConfig.get_config_dict(source, **hub_arguments)[0])
-    if objective is None or GENERATOR_SUBFOLDER not in objective:
-        return objective is not None
-    return generator_config_in(source, objective[GENERATOR_SUBFOLDER], **hub_arguments) is not None
-
-
 def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrainedConfig:
     if isinstance(config, PreTrainedConfig):
         backbone_of(config)
-        return native_config(config) if any(hasattr(config, key) for key in _ADDED_KEYS) else config
+        return native_config(config) if any(hasattr(config, key) for key in ADDED_KEYS) else config
     if not isinstance(config, dict) or config.get("model_type") not in CONFIG_MAPPING:
         found = config.get("model_type") if isinstance(config, dict) else config
         raise ValueError(f"{name} is {found!r}; it must be a stock config, or its dict with a known model_type")
-    values = {key: value for key, value in config.items() if key not in _ADDED_KEYS}
+    values = {key: value for key, value in config.items() if key not in ADDED_KEYS}
     config = CONFIG_MAPPING[values.pop("model_type")](**values)
     backbone_of(config)
     return config

@@ -24,6 +24,31 @@ class ChosenPositions(NamedTuple):
     weights: Tensor
 
 
+class CorruptedText(NamedTuple):
+    """A batch and what was made of it; `(batch, sequence)` where nothing else is said.
+
+    Attributes:
+        input_ids: the text.
+        token_mask: bool, positions that are not padding.
+        candidates: bool, tokens that may be corrupted.
+        chosen: the slots.
+        mask_probability: the share of the candidates that is chosen.
+        corrupted_input_ids: what the discriminator reads: samples, or `[MASK]` where the objective has no generator.
+        is_replaced: bool, the id changed.
+        noise_log_probs: float32, the noise's log-probability of what stands there; `None` where the noise knows only
+            the chosen positions.
+    """
+
+    input_ids: Tensor
+    token_mask: Tensor
+    candidates: Tensor
+    chosen: ChosenPositions
+    mask_probability: float
+    corrupted_input_ids: Tensor
+    is_replaced: Tensor
+    noise_log_probs: Tensor | None
+
+
 def slots_per_row(sequence_length: int, mask_probability: float) -> int:
     """`k` for rows of `sequence_length` positions: the chosen positions of a row without special tokens."""
     return max(1, round(mask_probability * sequence_length))
@@ -130,3 +155,9 @@ def replace_tokens(input_ids: Tensor, chosen: ChosenPositions, sampled_ids: Tens
     """
     original = input_ids.gather(1, chosen.positions)
     return input_ids.scatter(1, chosen.positions, torch.where(chosen.weights > 0, sampled_ids, original))
+
+
+def chosen_mask(text: CorruptedText) -> Tensor:
+    """`(batch, sequence)` bool: the chosen positions."""
+    weights = text.chosen.weights > 0
+    return torch.zeros_like(text.token_mask).scatter(1, text.chosen.positions, weights)

@@ -1,6 +1,6 @@
 """How a batch is shown to an encoder: which positions are tokens, and who may attend to whom."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,13 @@ def token_mask_of(input_ids: Tensor, attention_mask: Tensor | None, document_ids
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask > 0
 
 
-def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
+# Which side of a token an encoder reads beside the token itself.
+Side = Literal["both", "left", "right"]
+
+
+def document_attention_mask(
+    document_ids: Tensor, config: PreTrainedConfig, dtype: torch.dtype, reads: Side = "both"
+) -> Any:
     """The mask that keeps packed documents from seeing each other, in the form the encoder takes.
 
     Stock encoders take a ready 4-D mask as it is, but never derive one from `position_ids`. Padding (document 0) sees
@@ -23,6 +29,7 @@ def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtyp
     Args:
         document_ids: `(batch, sequence)`, 0 for padding.
         dtype: of the attention scores, for the additive form that eager attention adds to them.
+        reads: one side keeps every token from seeing the other.
 
     Returns:
         `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
@@ -31,6 +38,9 @@ def document_attention_mask(document_ids: Tensor, config: PreTrainedConfig, dtyp
     # Compiled, every layer compares anew, and half as wide numbers twice as fast.
     document_ids = document_ids.to(torch.int32)
     same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
+    if reads != "both":
+        before = torch.ones(same_document.shape[-2:], dtype=torch.bool, device=document_ids.device).tril()
+        same_document = same_document & (before if reads == "left" else before.T)
 
     def in_form(allowed: Tensor) -> Tensor:
         if config._attn_implementation != "eager":
@@ -58,13 +68,16 @@ class EncoderInputs(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None,
         document_ids: Tensor | None,
+        reads: Side = "both",
         **inputs: Any,
     ) -> Tensor:
         """Last hidden states, `(batch, sequence, hidden_size)`."""
+        if document_ids is None and reads != "both":
+            document_ids = token_mask_of(input_ids, attention_mask, None).long()
         if document_ids is not None:
             device_type = input_ids.device.type
             autocast = torch.is_autocast_enabled(device_type)
             dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
-            attention_mask = document_attention_mask(document_ids, encoder.config, dtype)
+            attention_mask = document_attention_mask(document_ids, encoder.config, dtype, reads)
         inputs = {name: value for name, value in inputs.items() if value is not None}
         return encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state

@@ -33,7 +33,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import CONFIG_NAME, logging
 
-from .configuration_electra_rtd import holds_pair as holds_pair_at
+from .checkpoint_layout import holds_pair as holds_pair_at
 
 
 logger = logging.get_logger(__name__)

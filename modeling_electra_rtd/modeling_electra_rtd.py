@@ -8,38 +8,21 @@ folder of its own (a release).
 Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positions (see `corruption`).
 """
 
-import os
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_MAPPING,
-    ElectraConfig,
-    ModernBertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from transformers.modeling_outputs import MaskedLMOutput
-from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
-from transformers.utils import ModelOutput, logging
-from transformers.utils.hub import resolve_revision
+from transformers import ModernBertConfig
+from transformers import initialization as init
+from transformers.utils import ModelOutput
 
-from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for
-from .configuration_electra_rtd import (
-    GENERATOR_SUBFOLDER,
-    ElectraRtdConfig,
-    generator_config_in,
-    holds_pair,
-    joined,
-    native_config,
-    objective_of,
-    special_tokens_of,
-)
+from .backbones import backbone_of
+from .configuration_electra_rtd import ElectraRtdConfig
 from .corruption import (
+    CorruptedText,
     candidate_positions,
     choose_positions,
     chosen_per_row,
@@ -49,10 +32,12 @@ from .corruption import (
     sample_tokens,
     split_uniforms,
 )
-from .encoder_inputs import EncoderInputs, token_mask_of
-
-
-logger = logging.get_logger(__name__)
+from .discriminator import ElectraRtdDiscriminator
+from .embedding_sharing import DisentangledEmbedding, share, words_name
+from .encoder_inputs import token_mask_of
+from .generators import ElectraRtdGenerator, TableGenerator, TwoTowerGenerator
+from .objectives import TERMS
+from .pair_loading import LoadsPairs
 
 
 @dataclass
@@ -60,9 +45,10 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
     """Everything one RTD step knows, aligned position by position.
 
     Attributes:
-        loss: scalar; `generator_loss_weight * generator_loss + discriminator_loss_weight * discriminator_loss`.
-        generator_loss: scalar, detached; masked-LM cross-entropy over the chosen positions, in nats.
-        discriminator_loss: scalar, detached; binary cross-entropy over all tokens, in nats.
+        loss: scalar; the losses below, each times its weight.
+        generator_loss: scalar, detached; the generator's cross-entropy, in nats.
+        discriminator_loss: scalar, detached; the detection's binary cross-entropy, in nats.
+        masked_lm_loss: scalar, detached; the discriminator's own masked-LM cross-entropy, in nats.
         logits: `(batch, sequence)`, detached; discriminator logits, positive where it says "replaced".
         replaced_probs: `(batch, sequence)` float32, P_d: the probability it gives "replaced".
         corrupted_input_ids: `(batch, sequence)`, what the discriminator read.
@@ -71,12 +57,17 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
         sampled_log_probs: `(batch, sequence)` float32, log P_g: the generator's log-probability (at temperature 1) of
             what stands at a chosen position; 0 elsewhere.
         generator_is_correct: `(batch, sequence)` bool, chosen positions where the generator's first guess is the text.
+        is_recovered: `(batch, sequence)` bool, those where the discriminator's first guess is.
         token_mask: `(batch, sequence)` bool, positions that are not padding.
+        loss_terms: `(3,)` float32, what this batch adds to `TERMS`.
+
+    What an objective does not have is `None`.
     """
 
     loss: Tensor | None = None
     generator_loss: Tensor | None = None
     discriminator_loss: Tensor | None = None
+    masked_lm_loss: Tensor | None = None
     logits: Tensor | None = None
     replaced_probs: Tensor | None = None
     corrupted_input_ids: Tensor | None = None
@@ -84,222 +75,12 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
     is_chosen: Tensor | None = None
     sampled_log_probs: Tensor | None = None
     generator_is_correct: Tensor | None = None
+    is_recovered: Tensor | None = None
     token_mask: Tensor | None = None
+    loss_terms: Tensor | None = None
 
 
-class _PushedAsRelease:
-    """Pushes a model as checkpoints that stock classes load, whatever it is in memory."""
-
-    def push_to_hub(self, repo_id: str, *, tokenizer: Any = None, processing_class: Any = None, **arguments: Any):
-        """Upload a release in one commit, and read it back: the discriminator at the root, the generator in
-        `generator/`, and a model card. What must not be public (secrets, paths, pickles) is refused before anything
-        is sent.
-
-        Without the package (this file being remote code) it uploads what `save_pretrained` writes.
-
-        Args:
-            repo_id: `OWNER/NAME`, or a name of the account's own.
-            tokenizer, processing_class: the tokenizer under either name; goes with each network.
-            arguments: `commit_message`, `commit_description`, `private`, `token`, `revision`, `create_pr`,
-                `max_shard_size` and `tags`, as of every model in `transformers`.
-
-        Returns:
-            The client's `CommitInfo`.
-
-        Raises:
-            ValueError: in one line, for what must not be uploaded, and for what the Hub refused or could not do.
-        """
-        tokenizer = processing_class if tokenizer is None else tokenizer
-        try:
-            from modeling_electra_rtd.sharing.model_push import push_model
-        except ModuleNotFoundError:
-            info = super().push_to_hub(repo_id, **arguments)
-            if tokenizer is not None:
-                kept = ("private", "token", "revision", "create_pr")
-                tokenizer.push_to_hub(repo_id, **{name: arguments[name] for name in kept if name in arguments})
-            return info
-        tags = arguments.pop("tags", None) or []
-        tags = [*(self.model_tags or []), *([tags] if isinstance(tags, str) else tags)]
-        return push_model(self, repo_id, tokenizer, tags=list(dict.fromkeys(tags)), **arguments)
-
-
-class ElectraRtdGenerator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
-    """A stock masked-LM model that projects onto the vocabulary only where it is asked to.
-
-    It holds the stock model's modules under their own names, so its state dict is the stock one; `config` is the
-    stock config.
-    """
-
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    def __init__(self, config: PreTrainedConfig):
-        super().__init__(config)
-        stock = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
-        # Not registered as a child: it is the same model under another forward. One dict of modules serves both, so
-        # whatever stock code replaces (resized embeddings, a new head) is replaced here as well.
-        self.__dict__["_stock"] = stock
-        self.__dict__["_modules"] = stock._modules
-        self.base_model_prefix = stock.base_model_prefix
-        self._tied_weights_keys = stock._tied_weights_keys
-        self._no_split_modules = [backbone_of(config).layer_class]
-        self.post_init()
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> "ElectraRtdGenerator":
-        """Load a stock masked-LM checkpoint, or the generator of a pair."""
-        config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **_hub_arguments(kwargs))
-        objective = objective_of(config)
-        if objective is not None and GENERATOR_SUBFOLDER in objective:
-            kwargs["subfolder"] = joined(kwargs.get("subfolder"), objective[GENERATOR_SUBFOLDER])
-            config = config_from(pretrained_model_name_or_path, **_hub_arguments(kwargs))
-        elif objective is not None:
-            return ElectraRtdForPreTraining.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
-        return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
-
-    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write a stock masked-LM checkpoint."""
-        self._stock.save_pretrained(save_directory, **kwargs)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        self._stock._init_weights(self._stock if module is self else module)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self._stock.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self._stock.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self._stock.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self._stock.set_output_embeddings(new_embeddings)
-
-    @property
-    def encoder(self) -> PreTrainedModel:
-        """The stock encoder."""
-        return self._modules[self.base_model_prefix]
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-    ) -> MaskedLMOutput:
-        """Vocabulary logits.
-
-        Args:
-            input_ids: `(batch, sequence)`.
-            attention_mask: `(batch, sequence)`, 1 for tokens; ignored where `document_ids` says more.
-            positions: `(batch, k)`; only these are projected. `None` projects all, as the stock model does.
-            document_ids: `(batch, sequence)`, 0 for padding; documents packed into a row do not see each other.
-
-        Returns:
-            `logits`: `(batch, k, vocab_size)`, or `(batch, sequence, vocab_size)` without `positions`.
-        """
-        hidden = self.encode(
-            self.encoder,
-            input_ids,
-            attention_mask,
-            document_ids,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-        )
-        if positions is not None:
-            hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
-        # The masked-LM head is whatever stands beside the encoder in the stock model, in order.
-        for name, layer in self._modules.items():
-            if name != self.base_model_prefix:
-                hidden = layer(hidden)
-        return MaskedLMOutput(logits=hidden)
-
-
-class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
-    """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
-
-    For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and
-    `discriminator_predictions.*`, which stock classes ignore. Alone it is saved under a stock config.
-    """
-
-    config_class = ElectraRtdConfig
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _keys_to_ignore_on_load_unexpected = [r"^generator\."]
-
-    def __init__(self, config: ElectraRtdConfig):
-        config = ElectraRtdConfig.from_native(config)
-        is_alone = type(self) is ElectraRtdDiscriminator
-        super().__init__(config.of_discriminator_alone() if is_alone else config)
-        encoder = MODEL_MAPPING[type(config.discriminator_config)](config.discriminator_config)
-        self.base_model_prefix = encoder.base_model_prefix
-        self.add_module(self.base_model_prefix, encoder)
-        activation = getattr(config, "hidden_act", None) or config.hidden_activation
-        # The head reads two fields of a config, under ELECTRA's names.
-        head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
-        self.discriminator_predictions = ElectraDiscriminatorPredictions(head_config)
-        self._no_split_modules = [backbone_of(config.discriminator_config).layer_class]
-        if is_alone:
-            self.post_init()
-
-    @property
-    def encoder(self) -> PreTrainedModel:
-        """The stock encoder."""
-        return self._modules[self.base_model_prefix]
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
-
-    def discriminate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        **inputs: Any,
-    ) -> Tensor:
-        """`(batch, sequence)` logits, positive where a token looks replaced."""
-        return self.discriminator_predictions(
-            self.encode(self.encoder, input_ids, attention_mask, document_ids, **inputs)
-        )
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> ElectraForPreTrainingOutput:
-        """Detect replaced tokens in a text as it is.
-
-        Args:
-            labels: `(batch, sequence)`, 1 for replaced tokens; gives a loss over all tokens that are not padding.
-        """
-        logits = self.discriminate(
-            input_ids, attention_mask, document_ids, position_ids=position_ids, token_type_ids=token_type_ids
-        )
-        loss = None
-        if labels is not None:
-            token_mask = token_mask_of(input_ids, attention_mask, document_ids)
-            loss = replaced_token_loss(logits, labels, token_mask, token_mask.sum())
-        return ElectraForPreTrainingOutput(loss=loss, logits=logits)
-
-
-class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
+class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     """Generator and discriminator, trained together: the RTD step.
 
     The joint model is the discriminator with a generator beside it, in memory and on disk.
@@ -309,19 +90,21 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
 
     def __init__(self, config: ElectraRtdConfig):
         super().__init__(config)
-        if self.config.generator_config is None:
+        if self.config.is_alone:
             raise ValueError("generator_config is None; a pair needs the stock config of its generator")
-        self.generator = ElectraRtdGenerator(self.config.generator_config)
-        if self.config.embedding_sharing == "tied":
-            # One module, so that moving, sharding or resizing it happens once; the mapping is for saving and loading.
-            self.generator.encoder.embeddings = self.encoder.embeddings
-            shared = [name for name, _ in self.encoder.embeddings.named_parameters()]
-            self._tied_weights_keys = {
-                f"generator.{self.generator.base_model_prefix}.embeddings.{name}": (
-                    f"{self.base_model_prefix}.embeddings.{name}"
-                )
-                for name in shared
-            }
+        self.generator = self._new_generator()
+        tied = {}
+        if self.config.has_generator_network:
+            encoders = {f"generator.{name}": encoder for name, encoder in self.generator.encoders().items()}
+            shared = share(self.encoder, encoders, self.config.embedding_sharing)
+            tied = {name: f"{self.base_model_prefix}.{source}" for name, source in shared.items()}
+        # The modules are one already; saving and loading need to know it.
+        self._tied_weights_keys = {**(self._tied_weights_keys or {}), **tied}
+        if self.config.embedding_sharing == "gdes":
+            # The sum, for stock classes.
+            self._keys_to_ignore_on_load_unexpected = [re.escape(f"{self._disentangled_words()[0]}.weight")]
+        if self.config.freeze_generator:
+            self.generator.requires_grad_(False)
         special_token_ids = self.config.special_token_ids or []
         self.register_buffer("special_token_ids", torch.tensor(special_token_ids), persistent=False)
         self.post_init()
@@ -329,136 +112,42 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         # would hold the word embeddings, which the generator's output layer holds in another.
         self._no_split_modules = {backbone_of(self.config.discriminator_config).layer_class}
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any):
-        """Load a joint checkpoint, or the two networks of a release.
+    def _new_generator(self) -> nn.Module | None:
+        config = self.config
+        if not config.learns.corrupts:
+            return None
+        if config.generator_kind == "masked_lm":
+            return ElectraRtdGenerator(config.generator_config)
+        if config.generator_kind == "two_tower":
+            return TwoTowerGenerator(config.generator_config)
+        return TableGenerator(config.vocab_size, config.special_token_ids or [], config.generator_kind == "unigram")
 
-        Args:
-            kwargs: as of any `from_pretrained`: `revision`, `subfolder`, `token`, `dtype`, `output_loading_info`, ...
+    def train(self, mode: bool = True) -> "ElectraRtdForPreTraining":
+        super().train(mode)
+        if self.config.freeze_generator:
+            # Without dropout, as it was measured.
+            self.generator.eval()
+        return self
 
-        Raises:
-            ValueError: for a checkpoint without a generator; `from_pair` builds one.
-        """
-        source = pretrained_model_name_or_path
-        # One state of a repository for both networks and their configs, whatever is committed meanwhile.
-        named = {key: kwargs[key] for key in ("token", "local_files_only", "cache_dir") if key in kwargs}
-        kwargs["revision"] = resolve_revision(source, kwargs.get("revision", "main"), **named)
-        hub = _hub_arguments(kwargs)
-        config = kwargs.pop("config", None)
-        # What an auto class hands over is stock, and carries the key; a pair's own does not say where it was read.
-        is_stock = isinstance(config, PreTrainedConfig) and not hasattr(config, "generator_config")
-        objective = objective_of(config if is_stock else config_from(source, **hub))
-        if objective is None:
-            raise _no_generator(source)
-        folder = objective.get(GENERATOR_SUBFOLDER)
-        generator_config = None if folder is None else generator_config_in(source, folder, **hub)
-        if folder is not None and generator_config is None:
-            raise _no_generator(source)
-        # Apart: a config would take it for its own.
-        dtype = {key: kwargs.pop(key) for key in ("dtype", "torch_dtype") if key in kwargs}
-        wants_report = kwargs.pop("output_loading_info", False)
-        if is_stock:
-            config = ElectraRtdConfig.from_native(config, generator_config)
-        elif not isinstance(config, PreTrainedConfig):
-            config, rest = ElectraRtdConfig.from_pretrained(config or source, return_unused_kwargs=True, **kwargs)
-            kwargs = {**rest, **hub}
-        if folder is None:
-            model, report = super().from_pretrained(
-                source, *args, config=config, output_loading_info=True, **dtype, **kwargs
-            )
-        else:
-            is_tied = config.embedding_sharing == "tied"
-            state, unexpected = _state_of_release(source, folder, is_tied, {**hub, **dtype})
-            kwargs = {key: value for key, value in kwargs.items() if key not in HUB_ARGUMENTS}
-            model, report = super().from_pretrained(
-                None, *args, config=config, state_dict=state, output_loading_info=True, **dtype, **kwargs
-            )
-            model.name_or_path = model.config.name_or_path = str(source)
-            report["unexpected_keys"] |= unexpected
-        # Stock classes keep the key in a config when they save the discriminator of a joint checkpoint alone.
-        if any(name.startswith("generator.") for name in report["missing_keys"]):
-            raise _no_generator(source)
-        return (model, report) if wants_report else model
+    def save_pretrained(self, save_directory: str, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+        """Write a joint checkpoint, which stock classes load as the discriminator that it holds."""
+        state_dict = self.state_dict() if state_dict is None else dict(state_dict)
+        if self.config.embedding_sharing == "gdes":
+            words, base = self._disentangled_words()
+            state_dict[f"{words}.weight"] = state_dict[f"{words}.difference"] + state_dict[base]
+        super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
 
-    @classmethod
-    def from_pair(
-        cls,
-        discriminator: str | os.PathLike | PreTrainedModel,
-        generator: str | os.PathLike | PreTrainedModel | None = None,
-        *,
-        tokenizer: Any = None,
-        embedding_sharing: str | None = None,
-        generator_width: float | None = None,
-        generator_depth: float | None = None,
-        objective: dict[str, Any] | None = None,
-        **hub_arguments: Any,
-    ) -> "ElectraRtdForPreTraining":
-        """Continue from existing checkpoints: two, or a discriminator whose generator is built.
-
-        Args:
-            discriminator: folder or Hub id of any checkpoint of the encoder (its RTD head is used if there is one),
-                or a model. A pair brings its generator along when `generator` is `None`.
-            generator: folder, Hub id or model of a masked-LM checkpoint. `None` builds one that shares the
-                discriminator's embeddings and, where it is as wide, starts from its first layers.
-            tokenizer: sets the special token ids; needed for any vocabulary but the family's own.
-            embedding_sharing: `None` ties the tables when they are equal and otherwise keeps both, which changes
-                neither network; `"tied"` takes the discriminator's for both.
-            generator_width, generator_depth: of a generator that is built.
-            objective: further fields of `ElectraRtdConfig`.
-            hub_arguments: `revision`, `subfolder`, `token`, ... of `from_pretrained`.
-
-        Raises:
-            ValueError: for different vocabularies, or tables that cannot be shared.
-        """
-        first = _loaded(ElectraRtdDiscriminator, discriminator, hub_arguments)
-        if (
-            generator is None
-            and not isinstance(discriminator, PreTrainedModel)
-            and holds_pair(discriminator, **_hub_arguments(hub_arguments))
-        ):
-            generator = discriminator
-            embedding_sharing = embedding_sharing or first.config.embedding_sharing
-        second = None if generator is None else _loaded(ElectraRtdGenerator, generator, hub_arguments)
-        first_config = native_config(getattr(first.config, "discriminator_config", first.config))
-        if second is None:
-            second_config = generator_config_for(first_config, generator_width, generator_depth)
-        else:
-            second_config = native_config(second.config)
-        if embedding_sharing is None:
-            embedding_sharing = "tied" if second is None or _same_embeddings(first, second) else "none"
-            if embedding_sharing == "none":
-                logger.warning(
-                    "The pair's embedding tables differ: both are kept (embedding_sharing='none'). "
-                    "Pass embedding_sharing='tied' to continue with the discriminator's for both."
-                )
-        objective = {
-            # What a pair knows of its vocabulary.
-            **{name: getattr(first.config, name, None) for name in ("mask_token_id", "special_token_ids")},
-            **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
-            **(objective or {}),
-        }
-        config = ElectraRtdConfig(
-            discriminator_config=first_config,
-            generator_config=second_config,
-            embedding_sharing=embedding_sharing,
-            **objective,
-        )
-        model = cls(config)
-        if second is not None:
-            model.generator.load_state_dict(second.state_dict())
-        # After the generator's, so that a shared table is the discriminator's.
-        model.encoder.load_state_dict(first.base_model.state_dict())
-        if hasattr(first, "discriminator_predictions"):
-            model.discriminator_predictions.load_state_dict(first.discriminator_predictions.state_dict())
-        if second is None and second_config.hidden_size == first_config.hidden_size:
-            _copy_first_layers(model.encoder, model.generator.encoder)
-        return model
+    def _disentangled_words(self) -> tuple[str, str]:
+        """Under `gdes`: the module of the discriminator's words, and the weight of the generator's."""
+        name, encoder = next(iter(self.generator.encoders().items()))
+        return f"{self.base_model_prefix}.{words_name(self.encoder)}", f"generator.{name}.{words_name(encoder)}.weight"
 
     def get_output_embeddings(self) -> nn.Module | None:
         """The generator's output layer where it is tied to the input embeddings, so that sharding puts both in one
         unit; FSDP2 refuses a parameter that two units hold."""
-        output = self.generator.get_output_embeddings()
-        return output if output.weight is self.get_input_embeddings().weight else None
+        output = self.generator.get_output_embeddings() if isinstance(self.generator, ElectraRtdGenerator) else None
+        words = self.get_input_embeddings()
+        return output if output is not None and output.weight is words.weight else None
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         # Sharing between the two networks does not hang on `tie_word_embeddings`, which ties a network's own head.
@@ -472,6 +161,10 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
             # Not in the checkpoint: `from_pretrained` leaves it unset unless it is written here.
             ids = torch.tensor(self.config.special_token_ids or [], device=self.special_token_ids.device)
             self.special_token_ids.copy_(ids)
+        elif isinstance(module, DisentangledEmbedding):
+            init.zeros_(module.difference)
+        elif isinstance(module, TableGenerator):
+            module.reset()
 
     def count_loss_terms(
         self,
@@ -480,21 +173,42 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         document_ids: Tensor | None = None,
         **inputs: Any,
     ) -> Tensor:
-        """`(2,)` float32: chosen positions and tokens of a batch, the terms of its two losses, before any forward."""
+        """`(3,)` float32: `TERMS` of a batch, the terms of its losses, before any forward."""
         token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         special_token_ids = self.special_token_ids.to(input_ids.device)
-        chosen = chosen_per_row(
-            candidate_positions(input_ids, token_mask, special_token_ids), self.config.mask_probability
-        )
-        return torch.stack([chosen.sum(), token_mask.sum()]).float()
+        candidates = candidate_positions(input_ids, token_mask, special_token_ids)
+        chosen = chosen_per_row(candidates, self.config.mask_probability)
+        return torch.stack([chosen.sum(), candidates.sum(), token_mask.sum()]).float()
+
+    def terms_of_losses(self) -> dict[str, str]:
+        """What each loss of the objective is a mean over, by the loss's name in the output; `TERMS`."""
+        learns = self.config.learns
+        terms = {
+            "generator_loss": self.generator.terms if self.config.has_generator_network else None,
+            "discriminator_loss": learns.detection_terms,
+            "masked_lm_loss": learns.masked_lm_terms,
+        }
+        return {name: value for name, value in terms.items() if value is not None}
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, **kwargs: Any) -> nn.Embedding:
         """Resize the vocabulary of both networks, their tied heads and configs."""
         # The generator first: its stock model knows the output layer; shared embeddings are then the right size.
-        self.generator._stock.resize_token_embeddings(new_num_tokens, **kwargs)
-        resized = self.encoder.resize_token_embeddings(new_num_tokens, **kwargs)
+        if isinstance(self.generator, ElectraRtdGenerator):
+            self.generator._stock.resize_token_embeddings(new_num_tokens, **kwargs)
+        elif self.generator is not None:
+            raise ValueError(f"generator_kind {self.config.generator_kind!r} cannot change its vocabulary")
+        words = self.get_input_embeddings()
+        if isinstance(words, DisentangledEmbedding):
+            words.follow(self.generator.get_input_embeddings())
+            self.encoder.config.vocab_size = len(words.difference)
+        elif self.config.learns.predicts:
+            self._stock.resize_token_embeddings(new_num_tokens, **kwargs)
+            for name, module in self._stock.named_children():
+                self.add_module(name, module)
+        else:
+            self.encoder.resize_token_embeddings(new_num_tokens, **kwargs)
         self.tie_weights()
-        return resized
+        return self.get_input_embeddings()
 
     def forward(
         self,
@@ -508,7 +222,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         loss_normalizers: Tensor | None = None,
         return_loss: bool = True,
     ) -> ElectraRtdForPreTrainingOutput:
-        """One RTD step over clean text: choose, mask, generate, sample, detect.
+        """One step over clean text: choose, mask, generate, sample, and what the objective makes of it.
 
         Args:
             input_ids: `(batch, sequence)`, the text.
@@ -519,8 +233,8 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
             corruption_uniforms: `(batch, number_of_uniforms(sequence))` in [0, 1), which decide the corruption;
                 `None` draws them from the global generator of the device.
             sampling_temperature: overrides the config's; a tensor does not make a compiled graph specialise.
-            loss_normalizers: `(2,)`, the number of chosen positions and of tokens that the two sums of losses are
-                divided by, when this batch is a part of a larger one; `None` counts this batch.
+            loss_normalizers: `(3,)`, numbers in the order of `TERMS` that the sums of losses are divided by, when this
+                batch is a part of a larger one; `None` counts this batch.
             return_loss: always; `Trainer` looks for the argument to know that a batch without labels has a loss.
 
         Raises:
@@ -547,45 +261,76 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
 
         candidates = candidate_positions(input_ids, token_mask, self.special_token_ids)
         chosen = choose_positions(candidates, config.mask_probability, to_choose)
-        masked_input_ids = mask_tokens(input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask)
-        logits = self.generator(masked_input_ids, positions=chosen.positions, **encoder_inputs).logits
-
-        # fp32 from here: bf16 logits would quantise the sampling distribution.
-        log_probs = logits.flatten(0, 1).float().log_softmax(dim=-1)
-        original = input_ids.gather(1, chosen.positions)
-        original_log_probs = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
-        counts = torch.stack([chosen.weights.sum(), token_mask.sum().float()])
-        normalizers = (counts if loss_normalizers is None else loss_normalizers).clamp(min=1.0)
-        generator_loss = -(original_log_probs * chosen.weights).sum() / normalizers[0]
-
-        with torch.no_grad():
-            if sampling_temperature is None:
-                sampling_temperature = config.sampling_temperature
-            sampled = sample_tokens(log_probs.detach() / sampling_temperature, to_sample.flatten()).view_as(original)
-            corrupted_input_ids = replace_tokens(input_ids, chosen, sampled)
-            is_replaced = corrupted_input_ids != input_ids
-            sampled_log_probs = log_probs.gather(1, sampled.view(-1, 1)).view(sampled.shape) * chosen.weights
-            is_correct = (original_log_probs == log_probs.amax(dim=-1).view_as(original)) & (chosen.weights > 0)
-
-            def at_positions(values: Tensor) -> Tensor:
-                return torch.zeros_like(input_ids, dtype=values.dtype).scatter(1, chosen.positions, values)
-
-        logits = self.discriminate(corrupted_input_ids, **encoder_inputs)
-        discriminator_loss = replaced_token_loss(logits, is_replaced, token_mask, normalizers[1])
-        loss = config.generator_loss_weight * generator_loss + config.discriminator_loss_weight * discriminator_loss
-        return ElectraRtdForPreTrainingOutput(
-            loss=loss,
-            generator_loss=generator_loss.detach(),
-            discriminator_loss=discriminator_loss.detach(),
-            logits=logits.detach(),
-            replaced_probs=logits.detach().float().sigmoid(),
-            corrupted_input_ids=corrupted_input_ids,
-            is_replaced=is_replaced,
-            is_chosen=at_positions(chosen.weights > 0),
-            sampled_log_probs=at_positions(sampled_log_probs),
-            generator_is_correct=at_positions(is_correct),
-            token_mask=token_mask,
+        corrupted_input_ids = masked_input_ids = mask_tokens(
+            input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask
         )
+        counts = torch.stack([chosen.weights.sum(), candidates.sum().float(), token_mask.sum().float()])
+        normalizers = (counts if loss_normalizers is None else loss_normalizers).clamp(min=1.0)
+        losses: dict[str, Tensor] = {}
+
+        def at_positions(values: Tensor) -> Tensor:
+            return torch.zeros_like(input_ids, dtype=values.dtype).scatter(1, chosen.positions, values)
+
+        is_chosen = at_positions(chosen.weights > 0)
+        noise_log_probs = sampled_log_probs = is_correct = None
+        if self.generator is not None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not config.freeze_generator):
+                proposal = self.generator.propose(input_ids, masked_input_ids, chosen, candidates, **encoder_inputs)
+            if proposal.losses is not None:
+                losses["generator_loss"] = proposal.losses.sum()
+            with torch.no_grad():
+                log_probs = proposal.log_probs.detach()
+                original = input_ids.gather(1, chosen.positions)
+                temperature = config.sampling_temperature if sampling_temperature is None else sampling_temperature
+                to_draw = log_probs / temperature
+                if config.disallow_correct:
+                    to_draw = to_draw.scatter(1, original.view(-1, 1), -math.inf)
+                sampled = sample_tokens(to_draw, to_sample.flatten()).view_as(original)
+                corrupted_input_ids = replace_tokens(input_ids, chosen, sampled)
+                log_probs_of_samples = log_probs.gather(1, sampled.view(-1, 1)).view(sampled.shape)
+                sampled_log_probs = at_positions(log_probs_of_samples * chosen.weights)
+                of_text = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
+                is_best = of_text == log_probs.amax(dim=-1).view(original.shape)
+                is_correct = at_positions(is_best & (chosen.weights > 0))
+                if proposal.text_log_probs is not None:
+                    noise_log_probs = torch.where(is_chosen, sampled_log_probs, proposal.text_log_probs)
+
+        text = CorruptedText(
+            input_ids=input_ids,
+            token_mask=token_mask,
+            candidates=candidates,
+            chosen=chosen,
+            mask_probability=config.mask_probability,
+            corrupted_input_ids=corrupted_input_ids,
+            is_replaced=corrupted_input_ids != input_ids,
+            noise_log_probs=noise_log_probs,
+        )
+        hidden = self.encode(self.encoder, corrupted_input_ids, **encoder_inputs)
+        verdict = config.learns(hidden, self.heads, text)
+        if verdict.detection_losses is not None:
+            losses["discriminator_loss"] = verdict.detection_losses.sum()
+        if verdict.masked_lm_losses is not None:
+            losses["masked_lm_loss"] = verdict.masked_lm_losses.sum()
+        terms = self.terms_of_losses()
+        losses = {name: total / normalizers[TERMS.index(terms[name])] for name, total in losses.items()}
+        logits = None if verdict.logits is None else verdict.logits.detach()
+        return ElectraRtdForPreTrainingOutput(
+            loss=sum(config.loss_weights[name] * loss for name, loss in losses.items()),
+            **{name: loss.detach() for name, loss in losses.items()},
+            logits=logits,
+            replaced_probs=None if logits is None else logits.float().sigmoid(),
+            corrupted_input_ids=corrupted_input_ids,
+            is_replaced=text.is_replaced,
+            is_chosen=is_chosen,
+            sampled_log_probs=sampled_log_probs,
+            generator_is_correct=is_correct,
+            is_recovered=None if verdict.is_recovered is None else at_positions(verdict.is_recovered),
+            token_mask=token_mask,
+            loss_terms=counts,
+        )
+
+
+ElectraRtdGenerator.pair_class = ElectraRtdForPreTraining
 
 
 class ModernBertRtdForPreTraining(ElectraRtdForPreTraining):
@@ -596,71 +341,3 @@ class ModernBertRtdForPreTraining(ElectraRtdForPreTraining):
     """
 
     config_class = ModernBertConfig
-
-
-def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor, normalizer: Tensor) -> Tensor:
-    """Binary cross-entropy over every token that is not padding, special tokens included, in float32.
-
-    Args:
-        logits, is_replaced, token_mask: `(batch, sequence)`.
-        normalizer: scalar the sum is divided by.
-    """
-    losses = functional.binary_cross_entropy_with_logits(logits.float(), is_replaced.float(), reduction="none")
-    return (losses * token_mask).sum() / normalizer
-
-
-def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-
-
-def _state_of_release(
-    source: str | os.PathLike, folder: str, is_tied: bool, arguments: dict[str, Any]
-) -> tuple[dict[str, Tensor], set[str]]:
-    """The weights of a release under the names of a pair, and names of weights that neither network has.
-
-    Raises:
-        ValueError: where embeddings that the two share are different ones.
-    """
-    places = {"": arguments, "generator.": {**arguments, "subfolder": joined(arguments.get("subfolder"), folder)}}
-    networks, state, unexpected = {}, {}, set()
-    for prefix, model_class in (("", ElectraRtdDiscriminator), ("generator.", ElectraRtdGenerator)):
-        model, report = model_class.from_pretrained(source, output_loading_info=True, **places[prefix])
-        networks[prefix] = model
-        unexpected |= {prefix + name for name in report["unexpected_keys"]}
-        # What is missing stays missing, for the pair's own report.
-        state |= {
-            prefix + name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]
-        }
-    if is_tied and not _same_embeddings(*networks.values()):
-        raise ValueError(
-            f"embedding_sharing is 'tied', but the generator in {source} has other embeddings than the discriminator; "
-            "load the two with from_pair(..., embedding_sharing='none')"
-        )
-    return state, unexpected
-
-
-def _no_generator(source: str | os.PathLike) -> ValueError:
-    return ValueError(
-        f"{source} holds no generator; continue from it with "
-        f"ElectraRtdForPreTraining.from_pair(discriminator={str(source)!r})"
-    )
-
-
-def _loaded(
-    model_class: type[PreTrainedModel], source: str | os.PathLike | PreTrainedModel, arguments: dict
-) -> PreTrainedModel:
-    return source if isinstance(source, PreTrainedModel) else model_class.from_pretrained(source, **arguments)
-
-
-def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
-    """Whether two models hold equal embedding blocks, values included."""
-    one, other = (model.base_model.embeddings.state_dict() for model in (first, second))
-    return one.keys() == other.keys() and all(
-        one[name].shape == other[name].shape and torch.equal(one[name].cpu(), other[name].cpu()) for name in one
-    )
-
-
-def _copy_first_layers(source: PreTrainedModel, target: PreTrainedModel) -> None:
-    """Start an equally wide, shallower encoder from the weights of a deeper one that have the same names."""
-    state, wanted = source.state_dict(), target.state_dict()
-    target.load_state_dict({name: state[name] for name in wanted})

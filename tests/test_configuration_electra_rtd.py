@@ -19,7 +19,8 @@ from tiny import (
 from transformers import AutoConfig, BertConfig, BertTokenizer, ElectraConfig, ModernBertConfig
 
 from modeling_electra_rtd import ElectraRtdConfig
-from modeling_electra_rtd.configuration_electra_rtd import native_config, special_tokens_of
+from modeling_electra_rtd.checkpoint_layout import native_config
+from modeling_electra_rtd.configuration_electra_rtd import special_tokens_of
 
 
 CHANGED = {

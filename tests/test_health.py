@@ -20,6 +20,7 @@ def output(logits, replaced, tokens, chosen=None, correct=None, generator_loss=2
         is_chosen=chosen,
         generator_is_correct=torch.zeros_like(replaced) if correct is None else correct,
         token_mask=tokens,
+        loss_terms=torch.stack([chosen.sum(), tokens.sum(), tokens.sum()]).float(),
     )
 
 

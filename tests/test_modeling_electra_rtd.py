@@ -66,6 +66,7 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
             if uniforms[row, length + slot] < model.config.mask_token_probability:
                 masked[row, position] = MASK
     log_probs = stock_generator(model)(masked, attention_mask=attention_mask).logits.log_softmax(dim=-1)
+    candidates = (tokens := attention_mask.bool()) & ~torch.isin(input_ids, torch.tensor(SPECIAL))
     is_chosen, sampled_log_probs = torch.zeros(input_ids.shape, dtype=torch.bool), torch.zeros(input_ids.shape)
     correct = is_chosen.clone()
     losses = []
@@ -81,7 +82,6 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
         correct[row, position] = of_token.argmax() == text
     is_replaced = corrupted != input_ids
     logits = stock_discriminator_logits(model, corrupted, attention_mask)
-    tokens = attention_mask.bool()
     discriminator_loss = functional.binary_cross_entropy_with_logits(logits[tokens], is_replaced[tokens].float())
     generator_loss = torch.stack(losses).mean() if losses else torch.zeros(())
     return {
@@ -96,6 +96,7 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
         "sampled_log_probs": sampled_log_probs,
         "generator_is_correct": correct,
         "token_mask": tokens,
+        "loss_terms": torch.tensor([len(chosen), candidates.sum(), tokens.sum()]).float(),
     }
 
 
@@ -209,7 +210,7 @@ def test_a_batch_in_two_parts_is_corrupted_alike_and_sums_to_the_whole(family):
     uniforms = uniforms_for(batch["input_ids"])
     whole = model(**batch, corruption_uniforms=uniforms)
     counts = model.count_loss_terms(**batch)
-    assert counts.tolist() == [whole.is_chosen.sum(), whole.token_mask.sum()]
+    assert torch.equal(counts, whole.loss_terms)
     parts = [
         model(
             **{name: value[rows] for name, value in batch.items()},
@@ -218,7 +219,7 @@ def test_a_batch_in_two_parts_is_corrupted_alike_and_sums_to_the_whole(family):
         )
         for rows in (slice(0, 1), slice(1, 4))
     ]
-    for name in ("loss", "generator_loss", "discriminator_loss"):
+    for name in ("loss", "generator_loss", "discriminator_loss", "loss_terms"):
         torch.testing.assert_close(parts[0][name] + parts[1][name], whole[name], atol=1e-5, rtol=1e-6)
     for name in ("corrupted_input_ids", "is_chosen", "is_replaced", "generator_is_correct"):
         assert torch.equal(torch.cat([part[name] for part in parts]), whole[name]), name

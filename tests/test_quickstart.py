@@ -3,7 +3,7 @@
 import pytest
 
 from modeling_electra_rtd import quickstart as module
-from modeling_electra_rtd.configuration_electra_rtd import holds_pair
+from modeling_electra_rtd.checkpoint_layout import holds_pair
 from modeling_electra_rtd.quickstart import quickstart
 
 

@@ -23,7 +23,7 @@ from modeling_electra_rtd import (
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
 )
-from modeling_electra_rtd.configuration_electra_rtd import holds_pair
+from modeling_electra_rtd.checkpoint_layout import holds_pair
 from modeling_electra_rtd.finetuning.heads import load_with_new_head
 from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.inspect import load_for_inspection
@@ -100,7 +100,11 @@ def test_a_release_is_read_as_the_pair_it_was_made_from(folder, pair, tmp_path, 
     assert torch.equal(loaded.special_token_ids, pair.special_token_ids)
     assert not loaded.training
     torch.testing.assert_close(stepped(loaded).loss, stepped(pair).loss)
-    assert loaded.config.objective() == pair.config.objective() == ElectraRtdConfig.from_pretrained(folder).objective()
+    assert (
+        loaded.config.objective_fields()
+        == pair.config.objective_fields()
+        == ElectraRtdConfig.from_pretrained(folder).objective_fields()
+    )
     assert ElectraRtdConfig.from_pretrained(folder).generator_config.hidden_size == pair.generator.config.hidden_size
     # Arguments of loading reach both networks.
     half = ElectraRtdForPreTraining.from_pretrained(folder, dtype=torch.bfloat16)
@@ -158,7 +162,7 @@ def test_a_tied_release_whose_tables_differ_is_refused(releases, tmp_path):
     with torch.no_grad():
         generator.encoder.embeddings.LayerNorm.bias += 1
     generator.save_pretrained(tmp_path / "release" / "generator")
-    with pytest.raises(ValueError, match="embedding_sharing is 'tied'.*other embeddings"):
+    with pytest.raises(ValueError, match="embedding_sharing is 'tied'.*other weights"):
         ElectraRtdForPreTraining.from_pretrained(tmp_path / "release")
 
 

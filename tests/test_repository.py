@@ -23,9 +23,16 @@ FLOW = [
     "cpu_dropout",
     "backbones",
     "recipe_files",
-    "configuration_electra_rtd",
     "corruption",
+    "objectives",
+    "checkpoint_layout",
+    "configuration_electra_rtd",
     "encoder_inputs",
+    "embedding_sharing",
+    "release_push",
+    "generators",
+    "discriminator",
+    "pair_loading",
     "modeling_electra_rtd",
     "pipeline_electra_rtd",
     "model_reference",
@@ -104,16 +111,23 @@ FLOW = [
 ]
 
 # A model pushes itself as a release, where the package is at hand; remote code falls back to what transformers does.
-DOWNSTREAM = {("modeling_electra_rtd", "sharing.model_push")}
+DOWNSTREAM = {("release_push", "sharing.model_push")}
 
 # These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
 REMOTE_CODE = [
     "backbones",
+    "checkpoint_layout",
     "configuration_electra_rtd",
     "corruption",
+    "discriminator",
+    "embedding_sharing",
     "encoder_inputs",
+    "generators",
     "modeling_electra_rtd",
+    "objectives",
+    "pair_loading",
     "pipeline_electra_rtd",
+    "release_push",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, logging
 
-from ..configuration_electra_rtd import native_config
+from ..checkpoint_layout import native_config
 from ..model_reference import ModelReference, find_model
 
 

@@ -6,33 +6,50 @@ import torch
 from torch import Tensor
 
 from ..modeling_electra_rtd import ElectraRtdForPreTrainingOutput
+from ..objectives import TERMS
 
 
 # Logits are counted in bins of 1/256; AUC is then exact but for pairs within one bin, which count one half.
 _BINS = 8192
 _LARGEST_LOGIT = 16.0
 
+_LOSSES = ("generator_loss", "discriminator_loss", "masked_lm_loss")
+# What the losses of replaced-token detection are means over.
+_RTD_TERMS = {"generator_loss": "chosen", "discriminator_loss": "tokens"}
+
 # What a batch adds up to, in the order of the tensor that holds it.
 _SUMS = (
-    "generator_loss",
-    "discriminator_loss",
+    *_LOSSES,
     "batches",
-    "chosen",
+    *TERMS,
     "generator_correct",
-    "tokens",
+    "recovered",
     "replaced",
     "predicted_replaced",
     "replaced_found",
 )
 
 
+_NOTHING_WRONG = {
+    "generator_loss": 0.0,
+    "mlm_accuracy": 0.0,
+    "discriminator_auc": 1.0,
+    "discriminator_recall": 0.5,
+    "discriminator_precision": 1.0,
+}
+
+
 class RtdTelemetry:
     """Running sums over batches. Adding a batch launches a few small kernels and never waits for the device.
 
     Losses are sums over batches weighted by their terms, so the average is that of one large batch.
+
+    Args:
+        terms_of_losses: what each loss of the objective is a mean over, of `TERMS`.
     """
 
-    def __init__(self, device: torch.device | str):
+    def __init__(self, device: torch.device | str, terms_of_losses: dict[str, str] = _RTD_TERMS):
+        self._terms_of_losses = terms_of_losses
         # float32 cannot count beyond 2**24 tokens; one backend lacks float64.
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self.sums = torch.zeros(len(_SUMS), dtype=dtype, device=device)
@@ -43,19 +60,26 @@ class RtdTelemetry:
         """Count a batch.
 
         Args:
-            loss_normalizers: `(2,)`, what the two losses were divided by; `None` if by the batch's own counts.
+            loss_normalizers: `(3,)`, what the losses were divided by; `None` if by the batch's own counts.
         """
-        tokens, replaced, logits = output.token_mask, output.is_replaced & output.token_mask, output.logits.float()
+        tokens, replaced = output.token_mask, output.is_replaced & output.token_mask
+        # Where nothing is detected, everything is called original.
+        logits = (
+            torch.full(tokens.shape, -1.0, device=tokens.device) if output.logits is None else output.logits.float()
+        )
         predicted = (logits > 0) & tokens
-        chosen = output.is_chosen.sum()
-        divisors = torch.stack([chosen, tokens.sum()]) if loss_normalizers is None else loss_normalizers
+        divisors = output.loss_terms if loss_normalizers is None else loss_normalizers
+        nothing = torch.zeros((), device=tokens.device)
+        losses = [
+            output[name] * divisors[TERMS.index(self._terms_of_losses[name])] if name in output else nothing
+            for name in _LOSSES
+        ]
         batch = (
-            output.generator_loss * divisors[0],
-            output.discriminator_loss * divisors[1],
-            torch.ones((), device=logits.device),
-            chosen,
-            output.generator_is_correct.sum(),
-            tokens.sum(),
+            *losses,
+            nothing + 1,
+            *output.loss_terms,
+            nothing if output.generator_is_correct is None else output.generator_is_correct.sum(),
+            nothing if output.is_recovered is None else output.is_recovered.sum(),
             replaced.sum(),
             predicted.sum(),
             (predicted & replaced).sum(),
@@ -79,13 +103,14 @@ class RtdTelemetry:
         self.histogram.zero_()
 
 
-def rtd_metrics(packed: Tensor) -> dict[str, float]:
+def rtd_metrics(packed: Tensor, terms_of_losses: dict[str, str] = _RTD_TERMS) -> dict[str, float]:
     """Metrics of `RtdTelemetry.packed()`; this waits for the device.
 
     Returns:
-        `generator_loss`, `discriminator_loss` (nats); `mlm_accuracy` over chosen positions; `replaced_rate` over
-        tokens; `discriminator_precision`, `discriminator_recall`, `discriminator_auc` of replaced tokens. A ratio
-        without a denominator is 0, an AUC without both classes 0.5.
+        The losses of the objective (nats); of a generator that learns `mlm_accuracy` over chosen positions;
+        `replaced_rate` over tokens; of a detection `discriminator_precision`, `discriminator_recall`,
+        `discriminator_auc` of replaced tokens; of a discriminator's own masked LM `recovered_accuracy` over chosen
+        positions. A ratio without a denominator is 0, an AUC without both classes 0.5.
     """
     packed = packed.double().cpu()
     total = dict(zip(_SUMS, packed[: len(_SUMS)].tolist(), strict=True))
@@ -93,15 +118,17 @@ def rtd_metrics(packed: Tensor) -> dict[str, float]:
     def ratio(numerator: float, denominator: float) -> float:
         return numerator / denominator if denominator else 0.0
 
-    return {
-        "generator_loss": ratio(total["generator_loss"], total["chosen"]),
-        "discriminator_loss": ratio(total["discriminator_loss"], total["tokens"]),
-        "mlm_accuracy": ratio(total["generator_correct"], total["chosen"]),
-        "replaced_rate": ratio(total["replaced"], total["tokens"]),
-        "discriminator_precision": ratio(total["replaced_found"], total["predicted_replaced"]),
-        "discriminator_recall": ratio(total["replaced_found"], total["replaced"]),
-        "discriminator_auc": area_under_curve(*packed[len(_SUMS) :].view(2, _BINS)),
-    }
+    metrics = {name: ratio(total[name], total[terms]) for name, terms in terms_of_losses.items()}
+    if "generator_loss" in metrics:
+        metrics["mlm_accuracy"] = ratio(total["generator_correct"], total["chosen"])
+    metrics["replaced_rate"] = ratio(total["replaced"], total["tokens"])
+    if "discriminator_loss" in metrics:
+        metrics["discriminator_precision"] = ratio(total["replaced_found"], total["predicted_replaced"])
+        metrics["discriminator_recall"] = ratio(total["replaced_found"], total["replaced"])
+        metrics["discriminator_auc"] = area_under_curve(*packed[len(_SUMS) :].view(2, _BINS))
+    if "masked_lm_loss" in metrics:
+        metrics["recovered_accuracy"] = ratio(total["recovered"], total["chosen"])
+    return metrics
 
 
 def counted_tokens(packed: Tensor) -> int:
@@ -142,8 +169,10 @@ class HealthMonitor:
             metrics: of `rtd_metrics`, with `loss` and `grad_norm` where known.
             warmed_up: whether the learning-rate warm-up is over; before, only a broken loss is reported.
         """
-        values = [metrics[name] for name in ("loss", "generator_loss", "discriminator_loss") if name in metrics]
+        values = [metrics[name] for name in ("loss", *_LOSSES) if name in metrics]
         finite = all(math.isfinite(value) for value in values) and math.isfinite(metrics.get("grad_norm", 0.0))
+        # What an objective does not have cannot go wrong.
+        metrics = {**_NOTHING_WRONG, **metrics}
         replaced_share = 1 - metrics["mlm_accuracy"]
         problems = {
             "loss": (

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from ..backbones import config_from, generator_config_for
-from ..configuration_electra_rtd import ElectraRtdConfig, native_config, special_tokens_of
+from ..checkpoint_layout import native_config
+from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..corruption import slots_per_row
 from ..data.blocks import MANIFEST, TOKENIZER, read_manifest
 from ..data.tokenization import load_tokenizer
@@ -155,7 +156,7 @@ def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
         generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
     else:
         generator = native_config(config_from(model.generator_checkpoint))
-    objective = dict(model.objective)
+    objective = model.objective_fields()
     if model.generator_checkpoint is not None:
         # Whether two tables are equal is known when they are loaded; two are the dearer case.
         objective.setdefault("embedding_sharing", "none")

@@ -9,7 +9,8 @@ from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
 from ..backbones import backbone_config, backbone_of, config_from, nearest
-from ..configuration_electra_rtd import native_config
+from ..checkpoint_layout import native_config
+from ..configuration_electra_rtd import OBJECTIVE_FIELDS
 from ..model_reference import ModelReference, find_model
 from ..recipe_files import checked_sections, configuration_folder, read_sections
 from .training_args import ElectraRtdTrainingArguments
@@ -71,11 +72,19 @@ class ModelRecipe:
     discriminator_checkpoint: str | None = None
     generator_checkpoint: str | None = None
     attn_implementation: str | None = None
+    objective: str | None = None
+    generator_kind: str | None = None
+    generator_feedback: str | None = None
+    freeze_generator: bool | None = None
+    masking_strategy: str | None = None
     mask_probability: float | None = None
     mask_token_probability: float | None = None
     sampling_temperature: float | None = None
+    disallow_correct: bool | None = None
     generator_loss_weight: float | None = None
     discriminator_loss_weight: float | None = None
+    masked_lm_loss_weight: float | None = None
+    generator_feedback_weight: float | None = None
     embedding_sharing: str | None = None
 
     def __post_init__(self):
@@ -95,17 +104,9 @@ class ModelRecipe:
         names = ("discriminator_checkpoint", "generator_checkpoint")
         return {name: find_model(getattr(self, name), name) for name in names if getattr(self, name) is not None}
 
-    @property
-    def objective(self) -> dict[str, Any]:
+    def objective_fields(self) -> dict[str, Any]:
         """The fields of `ElectraRtdConfig` that the recipe sets."""
-        names = (
-            "mask_probability",
-            "mask_token_probability",
-            "sampling_temperature",
-            "generator_loss_weight",
-            "discriminator_loss_weight",
-            "embedding_sharing",
-        )
+        names = [name for name in OBJECTIVE_FIELDS if hasattr(self, name)]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

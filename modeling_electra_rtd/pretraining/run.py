@@ -15,9 +15,10 @@ from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
+from ..generators import ElectraRtdGenerator
 from ..machine import bf16_is_fast, has_compiler, keep_freed_memory
 from ..model_reference import ModelReference, find_model, holds_pair
-from ..modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .trainer import ElectraRtdTrainer
@@ -169,7 +170,7 @@ def build_model(
         ValueError: when the tokenizer has more tokens than the model's vocabulary.
     """
     if recipe.discriminator_checkpoint is not None:
-        objective = dict(recipe.objective)
+        objective = recipe.objective_fields()
         checkpoints = recipe.checkpoints() if checkpoints is None else checkpoints
         discriminator, generator = checkpoints["discriminator_checkpoint"], checkpoints.get("generator_checkpoint")
         if generator is not None:
@@ -228,7 +229,7 @@ def pair_config_of(
         for name, token_id in token_ids.items():
             if hasattr(config, name):
                 setattr(config, name, token_id)
-    objective = {**recipe.objective, **special_tokens}
+    objective = {**recipe.objective_fields(), **special_tokens}
     if generator is None:
         config = ElectraRtdConfig.from_discriminator(
             discriminator, recipe.generator_width, recipe.generator_depth, **objective

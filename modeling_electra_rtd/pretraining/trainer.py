@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 
-from ..configuration_electra_rtd import RTD_KEY
+from ..checkpoint_layout import RTD_KEY
 from ..corruption import number_of_uniforms
 from ..cpu_dropout import use_cpu_dropout
 from ..data.collator import BlockCollator, IndexedBlocks
@@ -73,8 +73,9 @@ class ElectraRtdTrainer(ReleasePushes):
         # Batches carry no labels, and yet the model returns a loss.
         self.label_names = []
         self.can_return_loss = True
-        self._train_telemetry = RtdTelemetry(self.args.device)
-        self._evaluation_telemetry = RtdTelemetry(self.args.device)
+        self._terms_of_losses = model.terms_of_losses()
+        self._train_telemetry = RtdTelemetry(self.args.device, self._terms_of_losses)
+        self._evaluation_telemetry = RtdTelemetry(self.args.device, self._terms_of_losses)
         self._health = HealthMonitor(model.config.vocab_size)
         self._last_log_time: float | None = None
         self.run_facts: dict[str, Any] = {}
@@ -182,7 +183,7 @@ class ElectraRtdTrainer(ReleasePushes):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor | None]:
-        """The micro-batches of one optimizer step, and the terms of both losses in them over all ranks, `(2,)`."""
+        """The micro-batches of one optimizer step, and the terms of the losses in them over all ranks, `(3,)`."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
@@ -219,16 +220,13 @@ class ElectraRtdTrainer(ReleasePushes):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             packed = self._reduced(self._train_telemetry)
-            metrics = rtd_metrics(packed)
+            metrics = rtd_metrics(packed, self._terms_of_losses)
             now, tokens = time.perf_counter(), counted_tokens(packed)
             self._train_telemetry.reset()
             self.state.num_input_tokens_seen += tokens
             self._tokens_since_log = 0
             config = self._pair.config
-            logs["loss"] = (
-                config.generator_loss_weight * metrics["generator_loss"]
-                + config.discriminator_loss_weight * metrics["discriminator_loss"]
-            )
+            logs["loss"] = self._weighted(metrics)
             logs.update(metrics)
             logs["tokens_per_second"] = tokens / max(now - self._last_log_time, 1e-9)
             logs["tokens_seen"] = self.state.num_input_tokens_seen
@@ -258,12 +256,8 @@ class ElectraRtdTrainer(ReleasePushes):
         self._evaluation_telemetry.reset()
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        metrics = rtd_metrics(self._reduced(self._evaluation_telemetry))
-        config = self._pair.config
-        output.metrics[f"{prefix}_loss"] = (
-            config.generator_loss_weight * metrics["generator_loss"]
-            + config.discriminator_loss_weight * metrics["discriminator_loss"]
-        )
+        metrics = rtd_metrics(self._reduced(self._evaluation_telemetry), self._terms_of_losses)
+        output.metrics[f"{prefix}_loss"] = self._weighted(metrics)
         output.metrics.update({f"{prefix}_{name}": value for name, value in metrics.items()})
         return output
 
@@ -284,6 +278,9 @@ class ElectraRtdTrainer(ReleasePushes):
         tied = self._pair.all_tied_weights_keys
         missing = [name for name in load_result.missing_keys if name not in tied]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    def _weighted(self, metrics: dict[str, float]) -> float:
+        return sum(self._pair.config.loss_weights[name] * metrics[name] for name in self._terms_of_losses)
 
     def _reduced(self, telemetry: RtdTelemetry) -> Tensor:
         packed = telemetry.packed()

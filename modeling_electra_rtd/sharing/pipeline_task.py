@@ -7,8 +7,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_PRETRAINING_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..backbones import HUB_ARGUMENTS, config_from
-from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, objective_of
-from ..modeling_electra_rtd import ElectraRtdDiscriminator
+from ..checkpoint_layout import is_joint, objective_of
+from ..discriminator import ElectraRtdDiscriminator
 from ..pipeline_electra_rtd import HEAD, TASK, ReplacedTokenDetectionPipeline
 
 
@@ -24,10 +24,8 @@ class DiscriminatorLoader:
         for the pipeline to refuse: `pipeline` hides what a loader raises behind pages of tracebacks.
         """
         config = config_from(name_or_path, **{key: arguments[key] for key in HUB_ARGUMENTS if key in arguments})
-        objective = objective_of(config)
-        is_joint = objective is not None and GENERATOR_SUBFOLDER not in objective
         # By name: a mapping of classes also holds those of code that other checkpoints brought into this process.
-        is_stock = config.model_type in MODEL_FOR_PRETRAINING_MAPPING_NAMES and not is_joint
+        is_stock = config.model_type in MODEL_FOR_PRETRAINING_MAPPING_NAMES and not is_joint(objective_of(config))
         model_class = AutoModelForPreTraining if is_stock else ElectraRtdDiscriminator
         arguments["trust_remote_code"] = False
         model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)

@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, RTD_KEY, native_config
-from ..modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdGenerator
+from ..checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, native_config
+from ..discriminator import ElectraRtdDiscriminator
+from ..embedding_sharing import native_state
+from ..generators import ElectraRtdGenerator
 from .remote_code import add_remote_code
 
 
@@ -60,10 +62,10 @@ def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path, remote_cod
     config.architectures = model.config.to_dict()["architectures"]
     config.dtype = model.dtype
     if remote_code:
-        setattr(config, RTD_KEY, {GENERATOR_SUBFOLDER: _GENERATOR, **model.config.objective()})
+        setattr(config, RTD_KEY, {GENERATOR_SUBFOLDER: _GENERATOR, **model.config.objective_fields()})
         add_remote_code(folder, config)
     config.save_pretrained(folder)
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
+    state = {name: value for name, value in native_state(model).items() if not name.startswith("generator.")}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS, {"format": "pt"})
 
 

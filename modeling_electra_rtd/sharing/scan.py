@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 
-from ..configuration_electra_rtd import GENERATOR_SUBFOLDER, objective_of
+from ..checkpoint_layout import is_joint, objective_of
 from .remote_code import AUTO_MAPS, CUSTOM_PIPELINES, remote_code_files
 
 
@@ -145,8 +145,7 @@ def _is_joint(folder: Path) -> bool:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    objective = objective_of(values) if isinstance(values, dict) else None
-    return objective is not None and GENERATOR_SUBFOLDER not in objective
+    return isinstance(values, dict) and is_joint(objective_of(values))
 
 
 def _problems_of_code(path: Path, name: str) -> list[str]:

@@ -63,7 +63,7 @@ PACKAGE_PROCESS = """
 import sys
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdDiscriminator, ElectraRtdForPreTraining
 from modeling_electra_rtd import ElectraRtdGenerator
-from modeling_electra_rtd.configuration_electra_rtd import holds_pair
+from modeling_electra_rtd.checkpoint_layout import holds_pair
 place = {"revision": "v1", "subfolder": "small", "token": sys.argv[2], "cache_dir": f"{sys.argv[1]}/cache"}
 pair, info = ElectraRtdForPreTraining.from_pretrained("lab/pair", output_loading_info=True, **place)
 assert not any(info.values()), info

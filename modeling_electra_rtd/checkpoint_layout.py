@@ -1,0 +1,89 @@
+"""How a pair lies on disk: the stock config of its discriminator with one more key, `electra_rtd`.
+
+In a joint checkpoint, whose one file holds the weights of both networks, the key has the generator's config; in a
+release it names the generator's folder. Stock `transformers` reads either as the discriminator it holds.
+"""
+
+import copy
+import os
+from typing import Any
+
+from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
+from transformers.utils import CONFIG_NAME, cached_file
+
+from .backbones import BACKBONES, backbone_of, config_from
+from .objectives import OBJECTIVES
+
+
+# The one key this package adds to a native config.json.
+RTD_KEY = "electra_rtd"
+# Under it in a release: the folder of the generator.
+GENERATOR_SUBFOLDER = "generator_subfolder"
+# With it, what `transformers` adds to the config of a checkpoint that brings its code along.
+ADDED_KEYS = (RTD_KEY, "auto_map", "custom_pipelines")
+
+
+def native_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy of a stock config without what this package, and code that travels with a checkpoint, added to it."""
+    config = copy.deepcopy(config)
+    for name in ADDED_KEYS:
+        config.__dict__.pop(name, None)
+    return config
+
+
+def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | None:
+    """What the config of a pair says under our key; `None` for any other config.
+
+    Stock classes keep keys that they do not know, so a model that was fine-tuned from a pair by other code has the key
+    as well; its architecture is another.
+    """
+    values = config if isinstance(config, dict) else config.to_dict()
+    fields = values.get(RTD_KEY)
+    if fields is None or values.get("model_type") not in BACKBONES:
+        return None
+    config = CONFIG_MAPPING[values["model_type"]]()
+    architecture = root_architecture(config, fields.get("objective", "rtd"))
+    return fields if values.get("architectures") == [architecture] else None
+
+
+def root_architecture(config: PreTrainedConfig, objective: str) -> str:
+    """The stock class that loads the root of a checkpoint whole, as `architectures` names it."""
+    if OBJECTIVES[objective].detection_terms is not None:
+        return backbone_of(config).discriminator_architecture
+    return MODEL_FOR_MASKED_LM_MAPPING[type(config)].__name__
+
+
+def is_joint(fields: dict[str, Any] | None) -> bool:
+    """Whether a checkpoint whose config says this under our key holds the weights of two networks in one file."""
+    return fields is not None and fields.get("generator_config") is not None
+
+
+def generator_config_in(
+    source: str | os.PathLike, folder: str, subfolder: str = "", **hub_arguments: Any
+) -> PreTrainedConfig | None:
+    """The config of the generator of a release; `None` where the folder is missing.
+
+    Args:
+        folder: what the release says under `generator_subfolder`.
+        subfolder: of the release itself.
+    """
+    place = joined(subfolder, folder)
+    found = cached_file(
+        source, CONFIG_NAME, subfolder=place, _raise_exceptions_for_missing_entries=False, **hub_arguments
+    )
+    return None if found is None else native_config(config_from(source, subfolder=place, **hub_arguments))
+
+
+def joined(subfolder: str | None, folder: str) -> str:
+    """A folder below another, in the notation of the Hub."""
+    return f"{subfolder}/{folder}" if subfolder else folder
+
+
+def holds_pair(source: str | os.PathLike, **hub_arguments: Any) -> bool:
+    """Whether a folder or Hub id holds a pair: a joint checkpoint, or a release with its generator."""
+    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, CONFIG_NAME)):
+        return False
+    objective = objective_of(PreTrainedConfig.get_config_dict(source, **hub_arguments)[0])
+    if objective is None or GENERATOR_SUBFOLDER not in objective:
+        return objective is not None
+    return generator_config_in(source, objective[GENERATOR_SUBFOLDER], **hub_arguments) is not None

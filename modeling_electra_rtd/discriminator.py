@@ -1,0 +1,122 @@
+"""The discriminator: a stock encoder with the heads that an objective asks for."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, ElectraConfig, PreTrainedModel
+from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
+
+from .backbones import backbone_of
+from .configuration_electra_rtd import ElectraRtdConfig
+from .encoder_inputs import EncoderInputs, token_mask_of
+from .generators import masked_lm_logits
+from .objectives import Heads, detection_losses
+from .release_push import PushedAsRelease
+
+
+class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
+    """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
+
+    For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and
+    `discriminator_predictions.*`, which stock classes ignore. Alone it is saved under a stock config.
+    """
+
+    config_class = ElectraRtdConfig
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _keys_to_ignore_on_load_unexpected = [r"^generator\."]
+
+    def __init__(self, config: ElectraRtdConfig):
+        config = ElectraRtdConfig.from_native(config)
+        is_alone = type(self) is ElectraRtdDiscriminator
+        super().__init__(config.of_discriminator_alone() if is_alone else config)
+        if config.learns.predicts:
+            self._add_stock_masked_lm(MODEL_FOR_MASKED_LM_MAPPING[type(config.discriminator_config)])
+        else:
+            encoder = MODEL_MAPPING[type(config.discriminator_config)](config.discriminator_config)
+            self.base_model_prefix = encoder.base_model_prefix
+            self.add_module(self.base_model_prefix, encoder)
+        if config.learns.detects:
+            activation = getattr(config, "hidden_act", None) or config.hidden_activation
+            # The head reads two fields of a config, under ELECTRA's names.
+            head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
+            self.discriminator_predictions = ElectraDiscriminatorPredictions(head_config)
+        self._no_split_modules = [backbone_of(config.discriminator_config).layer_class]
+        if is_alone:
+            self.post_init()
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The stock encoder."""
+        return self._modules[self.base_model_prefix]
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def _add_stock_masked_lm(self, stock_class: type[PreTrainedModel]) -> None:
+        """Hold the modules of a stock masked-LM model under their own names."""
+        stock = stock_class(self.config.discriminator_config)
+        for name, module in stock.named_children():
+            self.add_module(name, module)
+        self.base_model_prefix = stock.base_model_prefix
+        is_tied = self.config.discriminator_config.tie_word_embeddings
+        self._tied_weights_keys = dict(stock._tied_weights_keys) if is_tied else {}
+        # For its head; not registered, because all of it is here already.
+        self.__dict__["_stock"] = stock
+
+    @property
+    def heads(self) -> Heads:
+        """What the objective may ask of the hidden states."""
+        learns = self.config.learns
+        predict = (lambda hidden: masked_lm_logits(self._stock, hidden)) if learns.predicts else None
+        return Heads(self.discriminator_predictions if learns.detects else None, predict)
+
+    def discriminate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        **inputs: Any,
+    ) -> Tensor:
+        """`(batch, sequence)` logits, positive where a token looks replaced.
+
+        Raises:
+            ValueError: for an objective without the detection head.
+        """
+        if not self.config.learns.detects:
+            raise ValueError(
+                f"objective {self.config.objective!r} has no detection head, and cannot tell replaced tokens"
+            )
+        return self.discriminator_predictions(
+            self.encode(self.encoder, input_ids, attention_mask, document_ids, **inputs)
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> ElectraForPreTrainingOutput:
+        """Detect replaced tokens in a text as it is.
+
+        Args:
+            labels: `(batch, sequence)`, 1 for replaced tokens; gives a loss over all tokens that are not padding.
+        """
+        logits = self.discriminate(
+            input_ids, attention_mask, document_ids, position_ids=position_ids, token_type_ids=token_type_ids
+        )
+        loss = None
+        if labels is not None:
+            token_mask = token_mask_of(input_ids, attention_mask, document_ids)
+            loss = detection_losses(logits, labels, token_mask).sum() / token_mask.sum()
+        return ElectraForPreTrainingOutput(loss=loss, logits=logits)

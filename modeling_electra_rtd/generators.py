@@ -1,0 +1,281 @@
+"""Where replacements come from: a masked-LM model, two towers that read from both sides, or a table.
+
+Every generator has `propose`, which gives the distribution it draws from at the chosen positions, and `terms`, what
+its own loss is a mean over.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import MaskedLMOutput
+
+from .backbones import backbone_of, config_from, hub_arguments_in
+from .checkpoint_layout import GENERATOR_SUBFOLDER, joined, objective_of
+from .corruption import ChosenPositions
+from .encoder_inputs import EncoderInputs
+from .objectives import Terms, token_log_probs
+from .release_push import PushedAsRelease
+
+
+class Proposal(NamedTuple):
+    """What a generator says of a text.
+
+    Attributes:
+        log_probs: `(batch * k, vocab_size)` float32, normalised, at the chosen positions.
+        losses: float32 in nats, minus log-probabilities of the text, `(batch, k)` or `(batch, sequence)`, 0 outside
+            the terms; `None` where nothing learns.
+        text_log_probs: `(batch, sequence)` float32 without gradient, of every token; `None` where only the chosen
+            positions are known.
+    """
+
+    log_probs: Tensor
+    losses: Tensor | None
+    text_log_probs: Tensor | None = None
+
+
+class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
+    """A stock masked-LM model that projects onto the vocabulary only where it is asked to.
+
+    It holds the stock model's modules under their own names, so its state dict is the stock one; `config` is the
+    stock config.
+    """
+
+    terms: Terms = "chosen"
+    # Of a pair, whose joint checkpoint may hold the generator that is asked for; set where the pair is defined.
+    pair_class: ClassVar[type[PreTrainedModel] | None] = None
+
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        stock = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
+        # Not registered as a child: it is the same model under another forward. One dict of modules serves both, so
+        # whatever stock code replaces (resized embeddings, a new head) is replaced here as well.
+        self.__dict__["_stock"] = stock
+        self.__dict__["_modules"] = stock._modules
+        self.base_model_prefix = stock.base_model_prefix
+        self._tied_weights_keys = stock._tied_weights_keys
+        self._no_split_modules = [backbone_of(config).layer_class]
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> "ElectraRtdGenerator":
+        """Load a stock masked-LM checkpoint, or the generator of a pair."""
+        config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **hub_arguments_in(kwargs))
+        objective = objective_of(config)
+        if objective is not None and GENERATOR_SUBFOLDER in objective:
+            kwargs["subfolder"] = joined(kwargs.get("subfolder"), objective[GENERATOR_SUBFOLDER])
+            config = config_from(pretrained_model_name_or_path, **hub_arguments_in(kwargs))
+        elif objective is not None:
+            return cls.pair_class.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
+        return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write a stock masked-LM checkpoint."""
+        self._stock.save_pretrained(save_directory, **kwargs)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        self._stock._init_weights(self._stock if module is self else module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self._stock.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self._stock.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self._stock.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self._stock.set_output_embeddings(new_embeddings)
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The stock encoder."""
+        return self._modules[self.base_model_prefix]
+
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        """Its encoders by name."""
+        return {self.base_model_prefix: self.encoder}
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> MaskedLMOutput:
+        """Vocabulary logits.
+
+        Args:
+            input_ids: `(batch, sequence)`.
+            attention_mask: `(batch, sequence)`, 1 for tokens; ignored where `document_ids` says more.
+            positions: `(batch, k)`; only these are projected. `None` projects all, as the stock model does.
+            document_ids: `(batch, sequence)`, 0 for padding; documents packed into a row do not see each other.
+
+        Returns:
+            `logits`: `(batch, k, vocab_size)`, or `(batch, sequence, vocab_size)` without `positions`.
+        """
+        hidden = self.encode(
+            self.encoder,
+            input_ids,
+            attention_mask,
+            document_ids,
+            position_ids=position_ids,
+            token_type_ids=token_type_ids,
+        )
+        if positions is not None:
+            hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+        return MaskedLMOutput(logits=masked_lm_logits(self._stock, hidden))
+
+    def propose(
+        self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
+    ) -> Proposal:
+        """What it fills the `[MASK]`s with.
+
+        Args:
+            input_ids, masked_input_ids: `(batch, sequence)`, the text, and what is shown of it.
+            inputs: of `forward`.
+        """
+        logits = self(masked_input_ids, positions=chosen.positions, **inputs).logits
+        # fp32 from here: bf16 logits would quantise the sampling distribution.
+        log_probs = logits.flatten(0, 1).float().log_softmax(dim=-1)
+        original = input_ids.gather(1, chosen.positions)
+        text_log_probs = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
+        return Proposal(log_probs, -text_log_probs * chosen.weights)
+
+
+def masked_lm_logits(stock: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """`(..., vocab_size)`: the masked-LM head of a stock model, which is whatever stands beside its encoder, in
+    order."""
+    for name, layer in stock._modules.items():
+        if name != stock.base_model_prefix:
+            hidden = layer(hidden)
+    return hidden
+
+
+class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
+    """Says of every token what it could have been, from the text on its left and, by a second encoder, on its right
+    (Electric, section 2.3). Nothing is masked, so one pass knows all positions.
+
+    Both towers are the family's encoder under a one-sided attention mask, and share their embedding block. The head is
+    ELECTRA's generator head over both states; its output layer is the table of words.
+    """
+
+    terms: Terms = "candidates"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        self.left_to_right = MODEL_MAPPING[type(config)](config)
+        self.right_to_left = MODEL_MAPPING[type(config)](config)
+        self.right_to_left.embeddings = self.left_to_right.embeddings
+        words = self.left_to_right.get_input_embeddings().weight
+        self.dense = nn.Linear(2 * config.hidden_size, words.shape[1])
+        self.activation = ACT2FN["gelu"]
+        self.norm = nn.LayerNorm(words.shape[1])
+        self.bias = nn.Parameter(torch.zeros(len(words)))
+        self._tied_weights_keys = {
+            f"right_to_left.embeddings.{name}": f"left_to_right.embeddings.{name}"
+            for name, _ in self.left_to_right.embeddings.named_parameters()
+        }
+        self._no_split_modules = [backbone_of(config).layer_class]
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        self.left_to_right._init_weights(module)
+        if module is self:
+            init.zeros_(self.bias)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.left_to_right.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        for encoder in self.encoders().values():
+            encoder.set_input_embeddings(value)
+
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        """Its encoders by name."""
+        return {"left_to_right": self.left_to_right, "right_to_left": self.right_to_left}
+
+    def propose(
+        self,
+        input_ids: Tensor,
+        masked_input_ids: Tensor,
+        chosen: ChosenPositions,
+        candidates: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        **inputs: Any,
+    ) -> Proposal:
+        """See `ElectraRtdGenerator.propose`; the text is read unmasked, and every candidate is a term of the loss."""
+        shown = (input_ids, attention_mask, document_ids)
+        before = self.encode(self.left_to_right, *shown, reads="left", **inputs)
+        after = self.encode(self.right_to_left, *shown, reads="right", **inputs)
+        if document_ids is not None:
+            goes_on = (document_ids[:, 1:] == document_ids[:, :-1])[..., None]
+            before, after = (
+                torch.cat([before[:, :-1] * goes_on, before[:, -1:]], 1),
+                torch.cat([after[:, :1], after[:, 1:] * goes_on], 1),
+            )
+        # A token does not see itself: the state before it knows its left, the one after it its right.
+        nothing = torch.zeros_like(before[:, :1])
+        context = torch.cat([torch.cat([nothing, before[:, :-1]], 1), torch.cat([after[:, 1:], nothing], 1)], dim=-1)
+        states = self.norm(self.activation(self.dense(context)))
+
+        log_probs = token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten()).view(input_ids.shape)
+        with torch.no_grad():
+            at_chosen = states.gather(1, chosen.positions[..., None].expand(-1, -1, states.shape[-1]))
+            noise = self._logits(at_chosen.flatten(0, 1)).float().log_softmax(dim=-1)
+        return Proposal(noise, -log_probs * candidates, log_probs.detach())
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return functional.linear(states, self.get_input_embeddings().weight, self.bias)
+
+
+class TableGenerator(nn.Module):
+    """Draws tokens without reading the text: all alike, or as often as they have been seen in training.
+
+    Attributes:
+        token_counts: `(vocab_size,)` int64; 0 for special tokens, which are never drawn. Every other token has been
+            seen once to begin with.
+    """
+
+    terms: Terms = "chosen"
+
+    def __init__(self, vocab_size: int, special_token_ids: list[int], counts_tokens: bool):
+        super().__init__()
+        self.counts_tokens = counts_tokens
+        self.special_token_ids = special_token_ids
+        self.register_buffer("token_counts", torch.empty(vocab_size, dtype=torch.int64))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.token_counts.fill_(1)
+        self.token_counts[self.special_token_ids] = 0
+
+    @torch.no_grad()
+    def propose(
+        self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
+    ) -> Proposal:
+        """See `ElectraRtdGenerator.propose`."""
+        if self.training and self.counts_tokens:
+            self.token_counts.scatter_add_(0, input_ids.flatten(), candidates.flatten().long())
+        counts = self.token_counts.float()
+        log_probs = counts.log() - counts.sum().log()
+        rows = chosen.positions.numel()
+        return Proposal(log_probs.expand(rows, -1), None, log_probs[input_ids])

@@ -1,0 +1,237 @@
+"""What a discriminator learns from a corrupted text: one class for each objective the literature compares.
+
+An objective says which networks it needs, which positions its losses are divided by, and computes the losses from the
+discriminator's hidden states. Adding one is adding a class to `OBJECTIVES`.
+
+Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positions (see `corruption`).
+"""
+
+import math
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from .corruption import CorruptedText, chosen_mask
+
+
+# What a loss is a mean over: chosen positions, tokens that may be corrupted, or all that are not padding.
+Terms = Literal["chosen", "candidates", "tokens"]
+TERMS: tuple[Terms, ...] = ("chosen", "candidates", "tokens")
+
+# Positions whose vocabulary logits are alive at a time where every position is predicted.
+_ROWS_OF_LOGITS = 1024
+
+
+class Heads(NamedTuple):
+    """The heads of a discriminator, functions of hidden states `(..., hidden_size)`.
+
+    Attributes:
+        detect: -> `(...)` logits, positive where a token looks replaced.
+        predict: -> `(..., vocab_size)` logits; `None` without a masked-LM head.
+    """
+
+    detect: Callable[[Tensor], Tensor] | None
+    predict: Callable[[Tensor], Tensor] | None
+
+
+class Verdict(NamedTuple):
+    """What a discriminator makes of a corrupted text.
+
+    Attributes:
+        logits: `(batch, sequence)`, positive where it says "replaced"; `None` for objectives that do not ask.
+        detection_losses: `(batch, sequence)` float32 in nats, 0 outside the terms.
+        masked_lm_losses: float32 in nats, `(batch, k)` or `(batch, sequence)`, 0 outside the terms.
+        is_recovered: `(batch, k)` bool, chosen positions whose likeliest token is the text's.
+    """
+
+    logits: Tensor | None = None
+    detection_losses: Tensor | None = None
+    masked_lm_losses: Tensor | None = None
+    is_recovered: Tensor | None = None
+
+
+class Objective:
+    """Base of all objectives.
+
+    Attributes:
+        corrupts: whether the discriminator reads samples of a generator; otherwise it reads `[MASK]`.
+        detects: whether it has the detection head.
+        detection_terms, masked_lm_terms: what the two losses of the discriminator are means over; `None` for a loss
+            that the objective does not have.
+        needs_noise_everywhere: whether the noise has to know the probability of every token, chosen or not.
+    """
+
+    corrupts: ClassVar[bool] = True
+    detects: ClassVar[bool] = True
+    detection_terms: ClassVar[Terms | None] = None
+    masked_lm_terms: ClassVar[Terms | None] = None
+    needs_noise_everywhere: ClassVar[bool] = False
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the discriminator has a masked-LM head."""
+        return self.masked_lm_terms is not None
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        """Read the discriminator's states, `(batch, sequence, hidden_size)`, of `text.corrupted_input_ids`."""
+        raise NotImplementedError
+
+
+class ReplacedTokenDetection(Objective):
+    """Says for every token whether it is the text's (ELECTRA paper, section 2)."""
+
+    detection_terms = "tokens"
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        logits = heads.detect(hidden)
+        return Verdict(logits=logits, detection_losses=detection_losses(logits, text.is_replaced, text.token_mask))
+
+
+class ChosenTokenDetection(Objective):
+    """Replaced-token detection with the loss on the chosen positions only ("ELECTRA 15%", paper section 3.4)."""
+
+    detection_terms = "chosen"
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        logits = heads.detect(hidden)
+        return Verdict(logits=logits, detection_losses=detection_losses(logits, text.is_replaced, chosen_mask(text)))
+
+
+class MaskedLanguageModeling(Objective):
+    """Predicts the chosen tokens behind `[MASK]`, without a generator (BERT; of the chosen tokens
+    `mask_token_probability` show `[MASK]` and the others themselves, where BERT also shows random ones)."""
+
+    corrupts = False
+    detects = False
+    masked_lm_terms = "chosen"
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        losses, is_recovered = _losses_at_chosen(hidden, heads, text)
+        return Verdict(masked_lm_losses=losses, is_recovered=is_recovered)
+
+
+class ReplaceMaskedLanguageModeling(MaskedLanguageModeling):
+    """Predicts the chosen tokens, but reads samples of a generator in their place ("Replace MLM", paper section
+    3.4)."""
+
+    corrupts = True
+
+
+class AllTokensMaskedLanguageModeling(Objective):
+    """Predicts every token of the text from the corrupted one, with a copy mechanism ("All-Tokens MLM", paper section
+    3.4): the detection head's probability of "original" is the weight of the token that is read, the rest that of the
+    masked-LM head.
+    """
+
+    masked_lm_terms = "tokens"
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        logits = heads.detect(hidden)
+        predicted = token_log_probs(heads.predict, hidden.flatten(0, 1), text.input_ids.flatten())
+        generated = functional.logsigmoid(logits.float()) + predicted.view_as(logits)
+        copied = torch.where(text.is_replaced, -math.inf, functional.logsigmoid(-logits.float()))
+        losses = -torch.logaddexp(copied, generated) * text.token_mask
+        positions = text.chosen.positions
+        # Whichever of the two wins: recovering costs the vocabulary of the chosen positions once more.
+        with torch.no_grad():
+            at_chosen = _at(hidden, positions)
+            log_probs = heads.predict(at_chosen).float().log_softmax(dim=-1)
+            log_probs = log_probs + functional.logsigmoid(logits.gather(1, positions).float())[..., None]
+            read = text.corrupted_input_ids.gather(1, positions)[..., None]
+            kept = functional.logsigmoid(-logits.gather(1, positions).float())[..., None]
+            log_probs = log_probs.scatter(-1, read, torch.logaddexp(log_probs.gather(-1, read), kept))
+            guess = log_probs.argmax(dim=-1)
+            is_recovered = (guess == text.input_ids.gather(1, positions)) & (text.chosen.weights > 0)
+        return Verdict(logits=logits, masked_lm_losses=losses, is_recovered=is_recovered)
+
+
+class Electric(Objective):
+    """A cloze model by noise-contrastive estimation (Electric; Clark et al. 2020, "Pre-Training Transformers as
+    Energy-Based Cloze Models").
+
+    The detection head's logit is the energy of a token in its context, and exp(-energy) its probability up to a
+    constant that learns to be 1. Samples count as noise also where they are the text's own token. Only tokens that may
+    be corrupted take part: the noise knows nothing about `[CLS]`.
+    """
+
+    detection_terms = "candidates"
+    needs_noise_everywhere = True
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        energies = heads.detect(hidden).float()
+        is_noise = chosen_mask(text)
+        share = text.mask_probability
+        # Special tokens may have no probability at all.
+        noise = torch.where(text.candidates, text.noise_log_probs, 0.0)
+        logits = energies + noise + math.log(share / (1 - share))
+        losses = functional.binary_cross_entropy_with_logits(logits, is_noise.float(), reduction="none")
+        return Verdict(logits=logits, detection_losses=losses * text.candidates)
+
+
+class DetectionAndMaskedLanguageModeling(Objective):
+    """Replaced-token detection, and from the same states the text's tokens at the chosen positions.
+
+    Detection alone teaches an encoder little that tells sentences apart; a masked-LM head on the discriminator keeps
+    what tokens mean in its states (compare corrective language modelling, COCO-LM). One pass serves both.
+    """
+
+    detection_terms = "tokens"
+    masked_lm_terms = "chosen"
+
+    def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
+        logits = heads.detect(hidden)
+        masked_lm_losses, is_recovered = _losses_at_chosen(hidden, heads, text)
+        return Verdict(
+            logits=logits,
+            detection_losses=detection_losses(logits, text.is_replaced, text.token_mask),
+            masked_lm_losses=masked_lm_losses,
+            is_recovered=is_recovered,
+        )
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "rtd": ReplacedTokenDetection(),
+    "rtd_15": ChosenTokenDetection(),
+    "rtd_mlm": DetectionAndMaskedLanguageModeling(),
+    "mlm": MaskedLanguageModeling(),
+    "replace_mlm": ReplaceMaskedLanguageModeling(),
+    "all_tokens_mlm": AllTokensMaskedLanguageModeling(),
+    "electric": Electric(),
+}
+
+
+def detection_losses(logits: Tensor, is_replaced: Tensor, mask: Tensor) -> Tensor:
+    """`(batch, sequence)` float32: binary cross-entropy where `mask` is set, 0 elsewhere.
+
+    Args:
+        logits, is_replaced, mask: `(batch, sequence)`.
+    """
+    losses = functional.binary_cross_entropy_with_logits(logits.float(), is_replaced.float(), reduction="none")
+    return losses * mask
+
+
+def _losses_at_chosen(hidden: Tensor, heads: Heads, text: CorruptedText) -> tuple[Tensor, Tensor]:
+    logits = heads.predict(_at(hidden, text.chosen.positions)).float()
+    original = text.input_ids.gather(1, text.chosen.positions)
+    losses = functional.cross_entropy(logits.flatten(0, 1), original.flatten(), reduction="none").view_as(original)
+    is_recovered = (logits.argmax(dim=-1) == original) & (text.chosen.weights > 0)
+    return losses * text.chosen.weights, is_recovered
+
+
+def token_log_probs(predict: Callable[[Tensor], Tensor], hidden: Tensor, token_ids: Tensor) -> Tensor:
+    """`(n,)` float32 log-probabilities of one token a position, without all vocabulary logits at once: they are
+    computed again in the backward pass, a share of the positions at a time."""
+
+    def log_probs(states: Tensor, ids: Tensor) -> Tensor:
+        return -functional.cross_entropy(predict(states).float(), ids, reduction="none")
+
+    shares = zip(hidden.split(_ROWS_OF_LOGITS), token_ids.split(_ROWS_OF_LOGITS), strict=True)
+    return torch.cat([checkpoint(log_probs, states, ids, use_reentrant=False) for states, ids in shares])
+
+
+def _at(hidden: Tensor, positions: Tensor) -> Tensor:
+    return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))

@@ -1,0 +1,223 @@
+"""How a pair is read: from one file, from the two folders of a release, or from checkpoints that never met."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+from transformers.utils.hub import resolve_revision
+
+from .backbones import HUB_ARGUMENTS, config_from, generator_config_for, hub_arguments_in
+from .checkpoint_layout import (
+    GENERATOR_SUBFOLDER,
+    generator_config_in,
+    holds_pair,
+    joined,
+    native_config,
+    objective_of,
+)
+from .configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
+from .discriminator import ElectraRtdDiscriminator
+from .embedding_sharing import native_state
+from .generators import ElectraRtdGenerator
+
+
+logger = logging.get_logger(__name__)
+
+
+class LoadsPairs:
+    """The ways to a pair from what is on disk; mixed into its class, before the class of the discriminator."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any):
+        """Load a joint checkpoint, or the two networks of a release.
+
+        Args:
+            kwargs: as of any `from_pretrained`: `revision`, `subfolder`, `token`, `dtype`, `output_loading_info`, ...
+
+        Raises:
+            ValueError: for a checkpoint without a generator; `from_pair` builds one.
+        """
+        source = pretrained_model_name_or_path
+        # One state of a repository for both networks and their configs, whatever is committed meanwhile.
+        named = {key: kwargs[key] for key in ("token", "local_files_only", "cache_dir") if key in kwargs}
+        kwargs["revision"] = resolve_revision(source, kwargs.get("revision", "main"), **named)
+        hub = hub_arguments_in(kwargs)
+        config = kwargs.pop("config", None)
+        # What an auto class hands over is stock, and carries the key; a pair's own does not say where it was read.
+        is_stock = isinstance(config, PreTrainedConfig) and not hasattr(config, "generator_config")
+        objective = objective_of(config if is_stock else config_from(source, **hub))
+        if objective is None:
+            raise _no_generator(source)
+        folder = objective.get(GENERATOR_SUBFOLDER)
+        generator_config = None if folder is None else generator_config_in(source, folder, **hub)
+        if folder is not None and generator_config is None:
+            raise _no_generator(source)
+        # Apart: a config would take it for its own.
+        dtype = {key: kwargs.pop(key) for key in ("dtype", "torch_dtype") if key in kwargs}
+        wants_report = kwargs.pop("output_loading_info", False)
+        if is_stock:
+            config = ElectraRtdConfig.from_native(config, generator_config)
+        elif not isinstance(config, PreTrainedConfig):
+            config, rest = ElectraRtdConfig.from_pretrained(config or source, return_unused_kwargs=True, **kwargs)
+            kwargs = {**rest, **hub}
+        if folder is None:
+            model, report = super().from_pretrained(
+                source, *args, config=config, output_loading_info=True, **dtype, **kwargs
+            )
+        else:
+            with torch.device("meta"):
+                pair = cls(config)
+            state, unexpected = _state_of_release(pair, source, folder, {**hub, **dtype})
+            kwargs = {key: value for key, value in kwargs.items() if key not in HUB_ARGUMENTS}
+            model, report = super().from_pretrained(
+                None, *args, config=config, state_dict=state, output_loading_info=True, **dtype, **kwargs
+            )
+            model.name_or_path = model.config.name_or_path = str(source)
+            report["unexpected_keys"] |= unexpected
+        # Stock classes keep the key in a config when they save the discriminator of a joint checkpoint alone.
+        if any(name.startswith("generator.") for name in report["missing_keys"]):
+            raise _no_generator(source)
+        return (model, report) if wants_report else model
+
+    @classmethod
+    def from_pair(
+        cls,
+        discriminator: str | os.PathLike | PreTrainedModel,
+        generator: str | os.PathLike | PreTrainedModel | None = None,
+        *,
+        tokenizer: Any = None,
+        embedding_sharing: str | None = None,
+        generator_width: float | None = None,
+        generator_depth: float | None = None,
+        objective: dict[str, Any] | None = None,
+        **hub_arguments: Any,
+    ) -> "PreTrainedModel":
+        """Continue from existing checkpoints: two, or a discriminator whose generator is built.
+
+        Args:
+            discriminator: folder or Hub id of any checkpoint of the encoder (its RTD head is used if there is one),
+                or a model. A pair brings its generator along when `generator` is `None`.
+            generator: folder, Hub id or model of a masked-LM checkpoint. `None` builds one that shares the
+                discriminator's embeddings and, where it is as wide, starts from its first layers.
+            tokenizer: sets the special token ids; needed for any vocabulary but the family's own.
+            embedding_sharing: `None` ties the tables when they are equal and otherwise keeps both, which changes
+                neither network; `"tied"` takes the discriminator's for both.
+            generator_width, generator_depth: of a generator that is built.
+            objective: further fields of `ElectraRtdConfig`.
+            hub_arguments: `revision`, `subfolder`, `token`, ... of `from_pretrained`.
+
+        Raises:
+            ValueError: for different vocabularies, or tables that cannot be shared.
+        """
+        first = _loaded(ElectraRtdDiscriminator, discriminator, hub_arguments)
+        if (
+            generator is None
+            and not isinstance(discriminator, PreTrainedModel)
+            and holds_pair(discriminator, **hub_arguments_in(hub_arguments))
+        ):
+            generator = discriminator
+            embedding_sharing = embedding_sharing or first.config.embedding_sharing
+        second = None if generator is None else _loaded(ElectraRtdGenerator, generator, hub_arguments)
+        first_config = native_config(getattr(first.config, "discriminator_config", first.config))
+        objective = {
+            # What a pair knows of its vocabulary.
+            **{name: getattr(first.config, name, None) for name in ("mask_token_id", "special_token_ids")},
+            **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
+            **(objective or {}),
+        }
+        second_config = None if second is None else native_config(second.config)
+        if second is None and (generator_width is not None or generator_depth is not None):
+            second_config = generator_config_for(first_config, generator_width, generator_depth)
+        if objective.get("freeze_generator") and second is None:
+            raise ValueError("freeze_generator needs a generator that has learned; give one as generator")
+        if embedding_sharing is None:
+            embedding_sharing = "tied" if second is None or _same_embeddings(first, second) else "none"
+            if embedding_sharing == "none":
+                logger.warning(
+                    "The pair's embedding tables differ: both are kept (embedding_sharing='none'). "
+                    "Pass embedding_sharing='tied' to continue with the discriminator's for both."
+                )
+        config = ElectraRtdConfig(
+            discriminator_config=first_config,
+            generator_config=second_config,
+            embedding_sharing=embedding_sharing,
+            **objective,
+        )
+        model = cls(config)
+        if second is not None:
+            model.generator.load_state_dict(second.state_dict())
+        elif config.has_generator_network:
+            for encoder in model.generator.encoders().values():
+                _start_from(first.base_model, encoder)
+        # After the generator's, so that what is shared is the discriminator's.
+        model.encoder.load_state_dict(native_state(first.base_model))
+        for name, head in model.named_children():
+            if name not in ("generator", model.base_model_prefix) and hasattr(first, name):
+                head.load_state_dict(getattr(first, name).state_dict())
+        return model
+
+
+def _state_of_release(
+    pair: PreTrainedModel, source: str | os.PathLike, folder: str, arguments: dict[str, Any]
+) -> tuple[dict[str, Tensor], set[str]]:
+    """The weights of a release under the names of a pair, and names of weights that neither network has.
+
+    Args:
+        pair: one of the release's config; its weights do not matter.
+
+    Raises:
+        ValueError: where weights that the two share are different ones.
+    """
+    places = {"": arguments, "generator.": {**arguments, "subfolder": joined(arguments.get("subfolder"), folder)}}
+    state, unexpected = {}, set()
+    for prefix, model_class in (("", ElectraRtdDiscriminator), ("generator.", ElectraRtdGenerator)):
+        model, report = model_class.from_pretrained(source, output_loading_info=True, **places[prefix])
+        unexpected |= {prefix + name for name in report["unexpected_keys"]}
+        # What is missing stays missing, for the pair's own report.
+        state |= {
+            prefix + name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]
+        }
+    for shared, name in pair._tied_weights_keys.items():
+        if shared in state and name in state and not _equal(state[shared], state[name]):
+            raise ValueError(
+                f"embedding_sharing is {pair.config.embedding_sharing!r}, but the generator in {source} has other "
+                f"weights than the discriminator ({name}); load the two with from_pair(..., embedding_sharing='none')"
+            )
+    if pair.config.embedding_sharing == "gdes":
+        words, base = pair._disentangled_words()
+        state[f"{words}.difference"] = state.pop(f"{words}.weight") - state[base]
+    return state, unexpected
+
+
+def _no_generator(source: str | os.PathLike) -> ValueError:
+    return ValueError(
+        f"{source} holds no generator; continue from it with "
+        f"ElectraRtdForPreTraining.from_pair(discriminator={str(source)!r})"
+    )
+
+
+def _loaded(
+    model_class: type[PreTrainedModel], source: str | os.PathLike | PreTrainedModel, arguments: dict
+) -> PreTrainedModel:
+    return source if isinstance(source, PreTrainedModel) else model_class.from_pretrained(source, **arguments)
+
+
+def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
+    """Whether two models hold equal embedding blocks, values included."""
+    one, other = (model.base_model.embeddings.state_dict() for model in (first, second))
+    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
+
+
+def _start_from(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    """Start an encoder from the embeddings of another and, where it is as wide, from its first layers."""
+    state, wanted = native_state(source), target.state_dict()
+    as_wide = source.config.hidden_size == target.config.hidden_size
+    names = [name for name in wanted if as_wide or name.startswith("embeddings.")]
+    target.load_state_dict({**wanted, **{name: state[name] for name in names}})

@@ -1,0 +1,156 @@
+"""Who moves whom under every kind of sharing, and what of it is on disk."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import FAMILIES, OBJECTIVE, randomize, tiny_config, tiny_pair, tiny_text, uniforms_for
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
+from modeling_electra_rtd.sharing.release import write_release
+
+
+SHARINGS = ("none", "tied", "tied_words", "all", "gdes")
+WORDS = {"electra": "embeddings.word_embeddings", "modernbert": "embeddings.tok_embeddings"}
+
+
+def parameters_moved_by(model, loss_name: str) -> set[str]:
+    """Names, below the pair, of the parameters that one of the two losses has a gradient for."""
+    for name in ("generator_loss", "discriminator_loss"):
+        setattr(model.config, f"{name}_weight", 1.0 if name == loss_name else 0.0)
+    model.zero_grad()
+    model(**tiny_text(), corruption_uniforms=uniforms_for(tiny_text()["input_ids"])).loss.backward()
+    return {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_each_loss_moves_what_it_should(family, sharing):
+    model = tiny_pair(family, embedding_sharing=sharing)
+    prefix = model.base_model_prefix
+    of_generator, of_discriminator = (
+        parameters_moved_by(model, name) for name in ("generator_loss", "discriminator_loss")
+    )
+    words = f"{prefix}.{WORDS[family]}"
+    assert f"generator.{words}.weight" in of_generator
+    assert any(name.startswith("discriminator_predictions.") for name in of_discriminator)
+    assert not any(name.startswith("discriminator_predictions.") for name in of_generator)
+    # What both move is what they share, under the names of both.
+    both = {name for name in of_generator & of_discriminator if not name.startswith("generator.")}
+    encoder = {f"{prefix}.{name}" for name, _ in model.encoder.named_parameters()}
+    block = {name for name in encoder if name.startswith(f"{prefix}.embeddings.")}
+    assert (
+        both
+        == {"none": set(), "gdes": set(), "tied_words": {f"{words}.weight"}, "tied": block, "all": encoder}[sharing]
+    )
+    if sharing == "gdes":
+        assert f"{words}.difference" in of_discriminator and f"generator.{words}.weight" not in of_discriminator
+    if sharing in ("none", "gdes"):
+        assert not any(name.startswith("generator.") for name in of_discriminator)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gdes_starts_as_the_generators_words_and_reads_the_sum(family):
+    torch.manual_seed(0)
+    config = ElectraRtdConfig.from_discriminator(tiny_config(family), embedding_sharing="gdes", **OBJECTIVE)
+    model = ElectraRtdForPreTraining(config).eval()
+    words, base = model.get_input_embeddings(), model.generator.get_input_embeddings()
+    assert (words.difference == 0).all() and torch.equal(words.weight, base.weight)
+    randomize(model)
+    ids = tiny_text()["input_ids"]
+    torch.testing.assert_close(words(ids), (base.weight + words.difference)[ids])
+    # As the published implementation computes it: a sum of tables, one of them without gradient.
+    total = torch.nn.functional.embedding(ids, base.weight.detach() + words.difference)
+    weights = torch.randn(total.shape)
+    expected = torch.autograd.grad((total * weights).sum(), words.difference)[0]
+    got = torch.autograd.grad((words(ids) * weights).sum(), words.difference)[0]
+    padding = base.padding_idx
+    expected[padding] = 0
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_checkpoint_and_release_hold_the_whole_pair(family, sharing, tmp_path):
+    model, text = tiny_pair(family, embedding_sharing=sharing), tiny_text()
+    uniforms = uniforms_for(text["input_ids"])
+    joint, release = tmp_path / "joint", tmp_path / "release"
+    model.save_pretrained(joint)
+    release.mkdir()
+    write_release(model, None, release)
+    expected = model(**text, corruption_uniforms=uniforms)
+    for folder in (joint, release):
+        loaded, report = ElectraRtdForPreTraining.from_pretrained(folder, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"], report
+        output = loaded.eval()(**text, corruption_uniforms=uniforms)
+        torch.testing.assert_close(output.loss, expected.loss, atol=1e-4, rtol=1e-5)
+        # Still one: what moves a shared weight moves it for both.
+        assert len(list(loaded.parameters())) == len(list(model.parameters()))
+        encoder, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+        assert not report["missing_keys"]
+        states = [
+            m(text["input_ids"], text["attention_mask"]).last_hidden_state for m in (encoder.eval(), model.encoder)
+        ]
+        torch.testing.assert_close(*states, atol=1e-5, rtol=1e-5)
+    generator, report = AutoModelForMaskedLM.from_pretrained(release / "generator", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    torch.testing.assert_close(generator.eval()(**text).logits, model.generator(**text).logits, atol=1e-5, rtol=1e-5)
+    names = load_file(release / "model.safetensors").keys()
+    assert not [name for name in names if name.startswith("generator.") or name.endswith(".difference")]
+
+
+def test_gdes_is_saved_to_the_bit(tmp_path):
+    model = tiny_pair("electra", embedding_sharing="gdes")
+    model.save_pretrained(tmp_path)
+    loaded = ElectraRtdForPreTraining.from_pretrained(tmp_path)
+    assert torch.equal(loaded.get_input_embeddings().difference, model.get_input_embeddings().difference)
+    again = ElectraRtdForPreTraining(model.config)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.get_input_embeddings().difference, model.get_input_embeddings().difference)
+
+
+def test_an_existing_pair_continues_under_gdes():
+    pair = tiny_pair("electra", embedding_sharing="none")
+    continued = ElectraRtdForPreTraining.from_pair(pair, pair.generator, embedding_sharing="gdes", objective=OBJECTIVE)
+    text, uniforms = tiny_text(), uniforms_for(tiny_text()["input_ids"])
+    outputs = [model.eval()(**text, corruption_uniforms=uniforms) for model in (pair, continued)]
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(outputs[0].generator_loss, outputs[1].generator_loss)
+
+
+def test_words_are_shared_between_families():
+    pair = {
+        "discriminator_config": tiny_config("modernbert"),
+        "generator_config": tiny_config("electra", embedding_size=32),
+    }
+    model = ElectraRtdForPreTraining(ElectraRtdConfig(**pair, embedding_sharing="tied_words", **OBJECTIVE))
+    assert model.generator.get_input_embeddings() is model.get_input_embeddings()
+    assert parameters_moved_by(model, "generator_loss") & parameters_moved_by(model, "discriminator_loss") >= {
+        "model.embeddings.tok_embeddings.weight"
+    }
+    with pytest.raises(ValueError, match="'tied' needs one family.*use 'tied_words'"):
+        ElectraRtdConfig(**pair, embedding_sharing="tied", **OBJECTIVE)
+
+
+def test_all_needs_equal_sizes():
+    narrow = tiny_config("electra", num_hidden_layers=2)
+    with pytest.raises(ValueError, match="embedding_sharing 'all' needs equal num_hidden_layers"):
+        ElectraRtdConfig(
+            discriminator_config=tiny_config("electra"), generator_config=narrow, embedding_sharing="all", **OBJECTIVE
+        )
+
+
+@pytest.mark.parametrize("size", [158, 142])
+def test_resizing_under_gdes(size):
+    model = tiny_pair("electra", embedding_sharing="gdes")
+    before = model.get_input_embeddings().weight
+    model.resize_token_embeddings(size, mean_resizing=False)
+    kept = min(size, len(before))
+    assert torch.equal(model.get_input_embeddings().weight[:kept], before[:kept])
+    assert (model.get_input_embeddings().difference[kept:] == 0).all()
+    assert model.config.vocab_size == model.generator.config.vocab_size == size
+    assert model(**tiny_text() | {"input_ids": tiny_text()["input_ids"] % 140}).loss.isfinite()
