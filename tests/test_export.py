@@ -5,22 +5,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_repository import REMOTE_CODE
 from tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
 from modeling_electra_rtd.sharing import release as release_module
 from modeling_electra_rtd.sharing.export import export
-
-
-REMOTE_CODE = (
-    "backbones",
-    "configuration_electra_rtd",
-    "corruption",
-    "encoder_inputs",
-    "modeling_electra_rtd",
-    "pipeline_electra_rtd",
-)
 
 
 def saved_pair(folder, family: str = "electra", **objective) -> ElectraRtdForPreTraining:
