@@ -45,28 +45,38 @@ def candidate_positions(input_ids: Tensor, token_mask: Tensor, special_token_ids
     return token_mask & ~torch.isin(input_ids, special_token_ids)
 
 
-def chosen_per_row(candidates: Tensor, mask_probability: float) -> Tensor:
-    """`(batch,)` int64: max(1, round(p * candidates)), and 0 for a row without candidates."""
+def chosen_per_row(candidates: Tensor, mask_probability: float | Tensor, slots: int | None = None) -> Tensor:
+    """`(batch,)` int64: max(1, round(p * candidates)), and 0 for a row without candidates.
+
+    Args:
+        mask_probability: a number, or a scalar tensor, on which a compiled graph does not specialise: float64 where
+            the device has it, since float32 rounds some products to the other side of a half.
+        slots: `k`, which no row exceeds; `None` takes that of a `mask_probability` that is a number.
+    """
     count = candidates.sum(dim=1)
     # In float64, as `slots_per_row` counts: in float32 0.15 * 190 is above 28.5 and there would be more than slots.
     dtype = torch.float32 if count.device.type == "mps" else torch.float64
     chosen = (count.to(dtype) * mask_probability).round().long().clamp(min=1).minimum(count)
-    return chosen.clamp(max=slots_per_row(candidates.shape[1], mask_probability))
+    return chosen.clamp(max=slots_per_row(candidates.shape[1], mask_probability) if slots is None else slots)
 
 
-def choose_positions(candidates: Tensor, mask_probability: float, uniforms: Tensor) -> ChosenPositions:
+def choose_positions(
+    candidates: Tensor, mask_probability: float | Tensor, uniforms: Tensor, slots: int | None = None
+) -> ChosenPositions:
     """Choose candidates uniformly and without replacement (the reference samples with replacement and averages the
     ids that collide).
 
     Args:
         candidates: `(batch, sequence)` bool.
+        mask_probability, slots: as for `chosen_per_row`. A probability that changes from step to step keeps its shapes
+            with the `slots` of the largest.
         uniforms: `(batch, sequence)` in [0, 1).
     """
-    slots = slots_per_row(candidates.shape[1], mask_probability)
+    slots = slots_per_row(candidates.shape[1], mask_probability) if slots is None else slots
     priorities = torch.where(candidates, uniforms, -1.0)
     positions = priorities.topk(slots, dim=1).indices
     slot_numbers = torch.arange(slots, device=candidates.device)
-    weights = (slot_numbers < chosen_per_row(candidates, mask_probability)[:, None]).float()
+    weights = (slot_numbers < chosen_per_row(candidates, mask_probability, slots)[:, None]).float()
     return ChosenPositions(positions, weights)
 
 

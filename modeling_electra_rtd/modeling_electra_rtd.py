@@ -478,13 +478,15 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
+        mask_probability: float | None = None,
         **inputs: Any,
     ) -> Tensor:
         """`(2,)` float32: chosen positions and tokens of a batch, the terms of its two losses, before any forward."""
         token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         special_token_ids = self.special_token_ids.to(input_ids.device)
         chosen = chosen_per_row(
-            candidate_positions(input_ids, token_mask, special_token_ids), self.config.mask_probability
+            candidate_positions(input_ids, token_mask, special_token_ids),
+            self.config.mask_probability if mask_probability is None else mask_probability,
         )
         return torch.stack([chosen.sum(), token_mask.sum()]).float()
 
@@ -505,6 +507,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         token_type_ids: Tensor | None = None,
         corruption_uniforms: Tensor | None = None,
         sampling_temperature: Tensor | float | None = None,
+        mask_probability: Tensor | float | None = None,
         loss_normalizers: Tensor | None = None,
         return_loss: bool = True,
     ) -> ElectraRtdForPreTrainingOutput:
@@ -519,6 +522,7 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
             corruption_uniforms: `(batch, number_of_uniforms(sequence))` in [0, 1), which decide the corruption;
                 `None` draws them from the global generator of the device.
             sampling_temperature: overrides the config's; a tensor does not make a compiled graph specialise.
+            mask_probability: likewise; the number of slots stays that of `corruption_uniforms`, or the config's.
             loss_normalizers: `(2,)`, the number of chosen positions and of tokens that the two sums of losses are
                 divided by, when this batch is a part of a larger one; `None` counts this batch.
             return_loss: always; `Trainer` looks for the argument to know that a batch without labels has a loss.
@@ -546,7 +550,9 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         to_choose, to_mask, to_sample = split_uniforms(corruption_uniforms, sequence)
 
         candidates = candidate_positions(input_ids, token_mask, self.special_token_ids)
-        chosen = choose_positions(candidates, config.mask_probability, to_choose)
+        if mask_probability is None:
+            mask_probability = config.mask_probability
+        chosen = choose_positions(candidates, mask_probability, to_choose, slots=to_mask.shape[1])
         masked_input_ids = mask_tokens(input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask)
         logits = self.generator(masked_input_ids, positions=chosen.positions, **encoder_inputs).logits
 

@@ -50,6 +50,26 @@ def test_the_number_of_chosen_positions_is_exact_at_every_length(probability):
         assert chosen_per_row(full, probability).item() == slots_per_row(count, probability)
 
 
+@pytest.mark.parametrize("probability", [0.15, 0.3, 0.35])
+def test_a_probability_that_changes_keeps_the_slots_of_the_largest(probability):
+    counts = range(257)
+    candidates = torch.arange(256) < torch.tensor(counts)[:, None]
+    scheduled = torch.tensor(probability, dtype=torch.float64)
+    slots = slots_per_row(256, 0.5)
+    assert chosen_per_row(candidates, scheduled, slots).tolist() == [expected_count(n, probability) for n in counts]
+    uniforms = torch.rand(257, 256, generator=torch.Generator().manual_seed(0))
+    wide, narrow = (
+        choose_positions(candidates, scheduled, uniforms, slots),
+        choose_positions(candidates, probability, uniforms),
+    )
+    own = slots_per_row(256, probability)
+    assert wide.positions.shape == (257, slots)
+    assert torch.equal(
+        wide.positions[:, :own] * wide.weights[:, :own].long(), narrow.positions * narrow.weights.long()
+    )
+    assert torch.equal(wide.weights[:, :own], narrow.weights) and not wide.weights[:, own:].any()
+
+
 @st.composite
 def candidate_rows(draw):
     rows, length = draw(st.integers(1, 4)), draw(st.integers(1, 48))

@@ -56,6 +56,7 @@ FLOW = [
     "sharing.model_push",
     "pretraining.training_args",
     "pretraining.optimization",
+    "pretraining.schedules",
     "pretraining.health",
     "pretraining.release_pushes",
     "pretraining.trainer",
