@@ -359,6 +359,11 @@ class ElectraRtdConfig(PreTrainedConfig):
         return OBJECTIVES[self.objective]
 
     @property
+    def joins_words(self) -> bool:
+        """Whether words are joined into spans."""
+        return self.masking_strategy == "span"
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """The weight of every loss by its name in the output."""
         names = ("generator_loss", "discriminator_loss", "masked_lm_loss")

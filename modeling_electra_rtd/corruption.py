@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 
+# Of a span at the end of every word: spans of 3.8 words on average, as SpanBERT's (section 3.1) are.
+_SPAN_END_PROBABILITY = 1 / 3.8
+
+
 class ChosenPositions(NamedTuple):
     """The slots of a batch.
 
@@ -32,7 +36,7 @@ class CorruptedText(NamedTuple):
         token_mask: bool, positions that are not padding.
         candidates: bool, tokens that may be corrupted.
         chosen: the slots.
-        mask_probability: the share of the candidates that is chosen.
+        mask_probability: the share of the candidates that is chosen, a number or a scalar tensor.
         corrupted_input_ids: what the discriminator reads: samples, or `[MASK]` where the objective has no generator.
         is_replaced: bool, the id changed.
         noise_log_probs: float32, the noise's log-probability of what stands there; `None` where the noise knows only
@@ -43,7 +47,7 @@ class CorruptedText(NamedTuple):
     token_mask: Tensor
     candidates: Tensor
     chosen: ChosenPositions
-    mask_probability: float
+    mask_probability: float | Tensor
     corrupted_input_ids: Tensor
     is_replaced: Tensor
     noise_log_probs: Tensor | None
@@ -54,15 +58,21 @@ def slots_per_row(sequence_length: int, mask_probability: float) -> int:
     return max(1, round(mask_probability * sequence_length))
 
 
-def number_of_uniforms(sequence_length: int, mask_probability: float) -> int:
-    """Uniform numbers one row consumes: one a position to choose, one a slot to mask, one a slot to sample."""
-    return sequence_length + 2 * slots_per_row(sequence_length, mask_probability)
+def number_of_uniforms(sequence_length: int, mask_probability: float, joins_words: bool = False) -> int:
+    """Uniform numbers one row consumes: one a position to choose, one a slot to mask, one a slot to sample, and one a
+    position to join words into spans where that is asked for."""
+    positions = sequence_length * (2 if joins_words else 1)
+    return positions + 2 * slots_per_row(sequence_length, mask_probability)
 
 
-def split_uniforms(uniforms: Tensor, sequence_length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`(batch, sequence + 2k)` -> `(batch, sequence)` to choose, `(batch, k)` to mask, `(batch, k)` to sample."""
-    slots = (uniforms.shape[1] - sequence_length) // 2
-    return tuple(uniforms.split([sequence_length, slots, slots], dim=1))
+def split_uniforms(
+    uniforms: Tensor, sequence_length: int, joins_words: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`(batch, number_of_uniforms)` -> `(batch, sequence)` to choose, `(batch, k)` to mask, `(batch, k)` to sample,
+    and `(batch, sequence)` to join words, which has no columns where they are not joined."""
+    joins = sequence_length if joins_words else 0
+    slots = (uniforms.shape[1] - sequence_length - joins) // 2
+    return tuple(uniforms.split([sequence_length, slots, slots, joins], dim=1))
 
 
 def candidate_positions(input_ids: Tensor, token_mask: Tensor, special_token_ids: Tensor) -> Tensor:
@@ -70,28 +80,58 @@ def candidate_positions(input_ids: Tensor, token_mask: Tensor, special_token_ids
     return token_mask & ~torch.isin(input_ids, special_token_ids)
 
 
-def chosen_per_row(candidates: Tensor, mask_probability: float) -> Tensor:
-    """`(batch,)` int64: max(1, round(p * candidates)), and 0 for a row without candidates."""
+def share_within_words(uniforms: Tensor, candidates: Tensor, word_starts: Tensor, to_join: Tensor) -> Tensor:
+    """`(batch, sequence)` numbers to choose by that are equal within a word or span, so that all of it is chosen or
+    none. As the number of chosen positions of a row is fixed, the last one of a row may be cut.
+
+    Args:
+        uniforms: `(batch, sequence)` in [0, 1).
+        candidates: `(batch, sequence)` bool; what is none ends a word.
+        word_starts: `(batch, sequence)` bool.
+        to_join: `(batch, sequence)` uniforms to join words into spans, or no columns to keep single words.
+    """
+    if to_join.shape[1]:
+        word_starts = word_starts & (to_join < _SPAN_END_PROBABILITY)
+    follows = torch.zeros_like(candidates)
+    follows[:, 1:] = candidates[:, :-1]
+    starts = word_starts | ~candidates | ~follows
+    position = torch.arange(candidates.shape[1], device=candidates.device)
+    start_of = torch.where(starts, position, 0).cummax(dim=1).values
+    return uniforms.gather(1, start_of)
+
+
+def chosen_per_row(candidates: Tensor, mask_probability: float | Tensor, slots: int | None = None) -> Tensor:
+    """`(batch,)` int64: max(1, round(p * candidates)), and 0 for a row without candidates.
+
+    Args:
+        mask_probability: a number, or a scalar tensor, on which a compiled graph does not specialise: float64 where
+            the device has it, since float32 rounds some products to the other side of a half.
+        slots: `k`, which no row exceeds; `None` takes that of a `mask_probability` that is a number.
+    """
     count = candidates.sum(dim=1)
     # In float64, as `slots_per_row` counts: in float32 0.15 * 190 is above 28.5 and there would be more than slots.
     dtype = torch.float32 if count.device.type == "mps" else torch.float64
     chosen = (count.to(dtype) * mask_probability).round().long().clamp(min=1).minimum(count)
-    return chosen.clamp(max=slots_per_row(candidates.shape[1], mask_probability))
+    return chosen.clamp(max=slots_per_row(candidates.shape[1], mask_probability) if slots is None else slots)
 
 
-def choose_positions(candidates: Tensor, mask_probability: float, uniforms: Tensor) -> ChosenPositions:
+def choose_positions(
+    candidates: Tensor, mask_probability: float | Tensor, uniforms: Tensor, slots: int | None = None
+) -> ChosenPositions:
     """Choose candidates uniformly and without replacement (the reference samples with replacement and averages the
     ids that collide).
 
     Args:
         candidates: `(batch, sequence)` bool.
+        mask_probability, slots: as for `chosen_per_row`. A probability that changes from step to step keeps its shapes
+            with the `slots` of the largest.
         uniforms: `(batch, sequence)` in [0, 1).
     """
-    slots = slots_per_row(candidates.shape[1], mask_probability)
+    slots = slots_per_row(candidates.shape[1], mask_probability) if slots is None else slots
     priorities = torch.where(candidates, uniforms, -1.0)
     positions = priorities.topk(slots, dim=1).indices
     slot_numbers = torch.arange(slots, device=candidates.device)
-    weights = (slot_numbers < chosen_per_row(candidates, mask_probability)[:, None]).float()
+    weights = (slot_numbers < chosen_per_row(candidates, mask_probability, slots)[:, None]).float()
     return ChosenPositions(positions, weights)
 
 

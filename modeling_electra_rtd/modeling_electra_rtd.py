@@ -30,6 +30,7 @@ from .corruption import (
     number_of_uniforms,
     replace_tokens,
     sample_tokens,
+    share_within_words,
     split_uniforms,
 )
 from .discriminator import ElectraRtdDiscriminator
@@ -171,14 +172,27 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
+        mask_probability: float | None = None,
         **inputs: Any,
     ) -> Tensor:
         """`(3,)` float32: `TERMS` of a batch, the terms of its losses, before any forward."""
         token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         special_token_ids = self.special_token_ids.to(input_ids.device)
         candidates = candidate_positions(input_ids, token_mask, special_token_ids)
-        chosen = chosen_per_row(candidates, self.config.mask_probability)
+        chosen = chosen_per_row(
+            candidates, self.config.mask_probability if mask_probability is None else mask_probability
+        )
         return torch.stack([chosen.sum(), candidates.sum(), token_mask.sum()]).float()
+
+    def number_of_uniforms(self, sequence_length: int, mask_probability: float | None = None) -> int:
+        """Uniform numbers that decide the corruption of one row.
+
+        Args:
+            mask_probability: the largest of a schedule; `None` takes the config's.
+        """
+        config = self.config
+        probability = config.mask_probability if mask_probability is None else mask_probability
+        return number_of_uniforms(sequence_length, probability, config.joins_words)
 
     def terms_of_losses(self) -> dict[str, str]:
         """What each loss of the objective is a mean over, by the loss's name in the output; `TERMS`."""
@@ -217,8 +231,10 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         document_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        word_starts: Tensor | None = None,
         corruption_uniforms: Tensor | None = None,
         sampling_temperature: Tensor | float | None = None,
+        mask_probability: Tensor | float | None = None,
         loss_normalizers: Tensor | None = None,
         return_loss: bool = True,
     ) -> ElectraRtdForPreTrainingOutput:
@@ -230,9 +246,11 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             document_ids: `(batch, sequence)`, 0 for padding, else the number of the packed document; replaces
                 `attention_mask`.
             position_ids: `(batch, sequence)`, restarting with every packed document.
+            word_starts: `(batch, sequence)` bool, where a word starts; for a `masking_strategy` other than `"token"`.
             corruption_uniforms: `(batch, number_of_uniforms(sequence))` in [0, 1), which decide the corruption;
                 `None` draws them from the global generator of the device.
             sampling_temperature: overrides the config's; a tensor does not make a compiled graph specialise.
+            mask_probability: likewise; the number of slots stays that of `corruption_uniforms`, or the config's.
             loss_normalizers: `(3,)`, numbers in the order of `TERMS` that the sums of losses are divided by, when this
                 batch is a part of a larger one; `None` counts this batch.
             return_loss: always; `Trainer` looks for the argument to know that a batch without labels has a loss.
@@ -255,12 +273,21 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         }
         token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         if corruption_uniforms is None:
-            count = number_of_uniforms(sequence, config.mask_probability)
+            count = self.number_of_uniforms(sequence)
             corruption_uniforms = torch.rand(batch, count, device=input_ids.device)
-        to_choose, to_mask, to_sample = split_uniforms(corruption_uniforms, sequence)
+        to_choose, to_mask, to_sample, to_join = split_uniforms(corruption_uniforms, sequence, config.joins_words)
 
         candidates = candidate_positions(input_ids, token_mask, self.special_token_ids)
-        chosen = choose_positions(candidates, config.mask_probability, to_choose)
+        if config.masking_strategy != "token":
+            if word_starts is None:
+                raise ValueError(
+                    f"masking_strategy {config.masking_strategy!r} needs to know where words start; give word_starts, "
+                    "as BlockCollator(continues_word=...) does"
+                )
+            to_choose = share_within_words(to_choose, candidates, word_starts, to_join)
+        if mask_probability is None:
+            mask_probability = config.mask_probability
+        chosen = choose_positions(candidates, mask_probability, to_choose, slots=to_mask.shape[1])
         corrupted_input_ids = masked_input_ids = mask_tokens(
             input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask
         )
@@ -300,7 +327,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             token_mask=token_mask,
             candidates=candidates,
             chosen=chosen,
-            mask_probability=config.mask_probability,
+            mask_probability=mask_probability,
             corrupted_input_ids=corrupted_input_ids,
             is_replaced=corrupted_input_ids != input_ids,
             noise_log_probs=noise_log_probs,

@@ -164,10 +164,10 @@ class Electric(Objective):
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         energies = heads.detect(hidden).float()
         is_noise = chosen_mask(text)
-        share = text.mask_probability
         # Special tokens may have no probability at all.
         noise = torch.where(text.candidates, text.noise_log_probs, 0.0)
-        logits = energies + noise + math.log(share / (1 - share))
+        share = torch.as_tensor(text.mask_probability, dtype=torch.float32, device=energies.device)
+        logits = energies + noise + share.logit()
         losses = functional.binary_cross_entropy_with_logits(logits, is_noise.float(), reduction="none")
         return Verdict(logits=logits, detection_losses=losses * text.candidates)
 

@@ -5,7 +5,7 @@ import datasets
 import pytest
 import torch
 
-from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks
+from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks, cut_rows
 
 
 ROWS = [
@@ -85,6 +85,37 @@ def test_errors():
         BlockCollator(corruption_seed=-1, number_of_uniforms=len)
     with pytest.raises(ValueError, match="corruption_seed needs rows with a block_index"):
         BlockCollator(corruption_seed=1, number_of_uniforms=lambda sequence: sequence)(ROWS)
+
+
+def test_cutting_rows():
+    rows = [
+        {"input_ids": [2, 10, 3, 2, 11, 12, 3, 0], "document_lengths": [3, 4]},
+        {"input_ids": [2, 20, 21, 22, 23, 24, 25, 3], "document_lengths": [8]},
+        {"input_ids": [2, 30, 3, 2, 31, 3, 2, 3], "document_lengths": [3, 3, 2]},
+        {"input_ids": [2, 3, 0, 0, 0, 0, 0, 0], "document_lengths": [2]},
+    ]
+    cut = cut_rows(BlockCollator()(rows), 4)
+    assert {name: (values.dtype, tuple(values.shape)) for name, values in cut.items()} == {
+        name: (torch.int64, (8, 4)) for name in ("input_ids", "document_ids", "position_ids")
+    }
+    assert cut["input_ids"].flatten().tolist() == [token for row in rows for token in row["input_ids"]]
+    assert cut["document_ids"].tolist() == [
+        *([1, 1, 1, 2], [1, 1, 1, 0]),
+        *([1, 1, 1, 1], [1, 1, 1, 1]),
+        *([1, 1, 1, 2], [1, 1, 2, 2]),
+        *([1, 1, 0, 0], [0, 0, 0, 0]),
+    ]
+    assert cut["position_ids"].tolist() == [
+        *([0, 1, 2, 0], [0, 1, 2, 0]),
+        *([0, 1, 2, 3], [0, 1, 2, 3]),
+        *([0, 1, 2, 0], [0, 1, 0, 1]),
+        *([0, 1, 0, 0], [0, 0, 0, 0]),
+    ]
+    whole = BlockCollator()(rows)
+    assert all(torch.equal(values, whole[name]) for name, values in cut_rows(whole, 8).items())
+    fixed = BlockCollator(corruption_seed=3, number_of_uniforms=lambda sequence: 2 * sequence)
+    with pytest.raises(ValueError, match="corruption_seed fixes the corruption of whole rows"):
+        cut_rows(fixed(IndexedBlocks(rows).__getitems__([0, 1])), 4)
 
 
 def test_imports_without_datasets():

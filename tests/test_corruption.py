@@ -17,6 +17,7 @@ from modeling_electra_rtd.corruption import (
     number_of_uniforms,
     replace_tokens,
     sample_tokens,
+    share_within_words,
     slots_per_row,
     split_uniforms,
 )
@@ -48,6 +49,26 @@ def test_the_number_of_chosen_positions_is_exact_at_every_length(probability):
     for count in (1, 2, 95, 190, 350, 1024):
         full = torch.ones(1, count, dtype=torch.bool)
         assert chosen_per_row(full, probability).item() == slots_per_row(count, probability)
+
+
+@pytest.mark.parametrize("probability", [0.15, 0.3, 0.35])
+def test_a_probability_that_changes_keeps_the_slots_of_the_largest(probability):
+    counts = range(257)
+    candidates = torch.arange(256) < torch.tensor(counts)[:, None]
+    scheduled = torch.tensor(probability, dtype=torch.float64)
+    slots = slots_per_row(256, 0.5)
+    assert chosen_per_row(candidates, scheduled, slots).tolist() == [expected_count(n, probability) for n in counts]
+    uniforms = torch.rand(257, 256, generator=torch.Generator().manual_seed(0))
+    wide, narrow = (
+        choose_positions(candidates, scheduled, uniforms, slots),
+        choose_positions(candidates, probability, uniforms),
+    )
+    own = slots_per_row(256, probability)
+    assert wide.positions.shape == (257, slots)
+    assert torch.equal(
+        wide.positions[:, :own] * wide.weights[:, :own].long(), narrow.positions * narrow.weights.long()
+    )
+    assert torch.equal(wide.weights[:, :own], narrow.weights) and not wide.weights[:, own:].any()
 
 
 @st.composite
@@ -96,8 +117,47 @@ def test_uniforms_are_split_without_overlap():
     count = number_of_uniforms(sequence, probability)
     assert count == 20 + 3 + 3
     pieces = split_uniforms(torch.arange(2.0 * count).view(2, count), sequence)
-    assert [piece.shape[1] for piece in pieces] == [20, 3, 3]
+    assert [piece.shape[1] for piece in pieces] == [20, 3, 3, 0]
     assert torch.cat(pieces, dim=1).tolist() == torch.arange(2.0 * count).view(2, count).tolist()
+    count = number_of_uniforms(sequence, probability, joins_words=True)
+    pieces = split_uniforms(torch.arange(2.0 * count).view(2, count), sequence, joins_words=True)
+    assert [piece.shape[1] for piece in pieces] == [20, 3, 3, 20]
+    assert torch.cat(pieces, dim=1).tolist() == torch.arange(2.0 * count).view(2, count).tolist()
+
+
+def test_words_are_chosen_whole():
+    # [CLS] un ##believ ##able cats , sat [SEP] [CLS] ##s ran [SEP]; what follows a special token starts anew.
+    word_starts = torch.tensor([[1, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 1]]).bool()
+    candidates = torch.tensor([[0, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0]]).bool()
+    uniforms = torch.arange(12.0)[None] / 12
+    shared = share_within_words(uniforms, candidates, word_starts, torch.empty(1, 0)) * 12
+    assert shared[0].round().tolist() == [0, 1, 1, 1, 4, 5, 6, 7, 8, 9, 10, 11]
+    # Joined where the number is above the probability that a span ends: cats with the word before it.
+    to_join = torch.zeros(1, 12)
+    to_join[0, [4, 9, 10]] = 0.9
+    spans = share_within_words(uniforms, candidates, word_starts, to_join) * 12
+    assert spans[0].round().tolist() == [0, 1, 1, 1, 1, 5, 6, 7, 8, 9, 9, 11]
+
+
+@pytest.mark.parametrize(("joins", "mean_length"), [(False, 1.0), (True, 3.8)])
+def test_length_of_spans(joins, mean_length):
+    length, rows = 200, 400
+    generator = torch.Generator().manual_seed(0)
+    everything = torch.ones(rows, length, dtype=torch.bool)
+    to_join = torch.rand(rows, length if joins else 0, generator=generator)
+    shared = share_within_words(torch.rand(rows, length, generator=generator), everything, everything, to_join)
+    runs = (shared[:, 1:] != shared[:, :-1]).sum().item() + rows
+    assert rows * length / runs == pytest.approx(mean_length, rel=0.03)
+    # However words are joined, as many positions are chosen as ever, and no word but one a row is cut.
+    chosen = choose_positions(everything, 0.15, shared)
+    assert chosen.weights.sum() == rows * 30
+    mask = torch.zeros(rows, length, dtype=torch.bool).scatter(1, chosen.positions, True)
+    cut = 0
+    for row in range(20):
+        for value in shared[row].unique():
+            inside = mask[row, shared[row] == value]
+            cut += bool(inside.any() and not inside.all())
+    assert cut <= 20
 
 
 def test_masking_by_hand():

@@ -28,7 +28,7 @@ def step(model):
     ids = batch["input_ids"]
     uniforms = uniforms_for(ids)
     output = model(**batch, corruption_uniforms=uniforms)
-    to_choose, to_mask, _ = split_uniforms(uniforms, ids.shape[1])
+    to_choose, to_mask, _, _ = split_uniforms(uniforms, ids.shape[1])
     candidates = candidate_positions(ids, batch["attention_mask"].bool(), model.special_token_ids)
     chosen = choose_positions(candidates, 0.15, to_choose)
     assert torch.equal(output.loss_terms, model.count_loss_terms(**batch))

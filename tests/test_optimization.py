@@ -1,6 +1,7 @@
-"""Who is decayed, who goes to Muon, and that the two optimizers as one are the two optimizers."""
+"""Who is decayed, who goes to Muon, that the two optimizers as one are the two optimizers, and clipped updates."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model
 from torch.optim import AdamW, Muon
 
 from modeling_electra_rtd.data.collator import BlockCollator
-from modeling_electra_rtd.pretraining.optimization import create_optimizer, parameter_groups, sampling_temperature
+from modeling_electra_rtd.pretraining.optimization import ClippedAdamW, create_optimizer, parameter_groups
 
 
 def names_of(model, groups) -> dict[tuple[str, float], set[str]]:
@@ -74,8 +75,9 @@ def test_the_combination_equals_muon_and_adamw_side_by_side(tmp_path):
         assert torch.equal(value, other), name
 
 
-def test_its_state_dict_continues_exactly(tmp_path):
-    arguments = tiny_arguments(tmp_path, muon_learning_rate=0.02)
+@pytest.mark.parametrize("clipping", [False, True])
+def test_its_state_dict_continues_exactly(tmp_path, clipping):
+    arguments = tiny_arguments(tmp_path, muon_learning_rate=0.02, adam_update_clipping=clipping)
     model, batch = tiny_joint_model(dropout=0.0), BlockCollator()(random_blocks(4))
     optimizer = create_optimizer(model, arguments)
     step(model, optimizer, batch)
@@ -101,9 +103,64 @@ def test_a_scheduler_moves_the_rates_of_both(tmp_path):
     assert scheduler.get_last_lr()
 
 
-def test_the_temperature_falls_linearly_and_stays(tmp_path):
-    arguments = tiny_arguments(tmp_path, initial_sampling_temperature=5.0, sampling_temperature_decay_steps=0.5)
-    at = [sampling_temperature(arguments, 1.0, step, total_steps=100) for step in (0, 25, 50, 100)]
-    assert at == pytest.approx([5.0, 3.0, 1.0, 1.0])
-    constant = tiny_arguments(tmp_path)
-    assert sampling_temperature(constant, 1.5, 7, 100) == 1.5
+def run_adamw(optimizer_class, weights: list[float], gradients: list[list[float]], **settings) -> torch.Tensor:
+    parameter = torch.nn.Parameter(torch.tensor(weights))
+    optimizer = optimizer_class([parameter], fused=True, **settings)
+    for gradient in gradients:
+        parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+    return parameter.detach()
+
+
+def test_a_clipped_update_by_hand():
+    lr, beta1, beta2, eps, decay = 0.1, 0.9, 0.99, 1e-6, 0.5
+    weights, first, second = [1.0, -2.0, 3.0], [0.1, 0.2, 0.0], [1.0, -4.0, 0.0]
+    expected, squares = [], []
+    for weight, g, h in zip(weights, first, second, strict=True):
+        # The first step: both moments are the gradient's own after the correction of their bias.
+        weight -= lr * (decay * weight + g / (math.sqrt(g * g) + eps))
+        momentum = (beta1 * (1 - beta1) * g + (1 - beta1) * h) / (1 - beta1**2)
+        variance = (beta2 * (1 - beta2) * g * g + (1 - beta2) * h * h) / (1 - beta2**2)
+        expected.append((weight, momentum / (math.sqrt(variance) + eps)))
+        squares.append(h * h / max(variance, eps * eps))
+    rms = math.sqrt(sum(squares) / 3)
+    assert rms > 1.1
+    expected = [weight - lr / rms * (decay * weight + update) for weight, update in expected]
+    settings = {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": decay}
+    found = run_adamw(ClippedAdamW, weights, [first, second], **settings)
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(found, run_adamw(AdamW, weights, [first, second], **settings), atol=1e-3)
+
+
+def test_an_update_that_is_not_above_one_is_adamws_to_the_bit():
+    # A zero among the gradients keeps the mean below 1 in the first step, and ever smaller ones in the others.
+    gradients = [[0.3 / 2**step, -1.7 / 2**step, 0.0] for step in range(6)]
+    settings = {"lr": 0.013, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.1}
+    clipped, plain = (
+        run_adamw(optimizer_class, [0.7, -1.3, 2.1], gradients, **settings)
+        for optimizer_class in (ClippedAdamW, AdamW)
+    )
+    assert torch.equal(clipped, plain)
+
+
+def test_clipping_is_for_the_adamw_part_alone(tmp_path):
+    batch, weights = BlockCollator()(random_blocks(4)), []
+    for clipping in (False, True):
+        model = tiny_joint_model(dropout=0.0)
+        optimizer = create_optimizer(
+            model, tiny_arguments(tmp_path, muon_learning_rate=0.02, adam_update_clipping=clipping)
+        )
+        torch.manual_seed(3)
+        model(**batch).loss.backward()
+        for scale in (1e-3, 1.0):
+            # Gradients that the second moment has not seen the like of.
+            kept = [parameter.grad for parameter in model.parameters()]
+            for parameter, gradient in zip(model.parameters(), kept, strict=True):
+                parameter.grad = gradient * scale
+            optimizer.step()
+            for parameter, gradient in zip(model.parameters(), kept, strict=True):
+                parameter.grad = gradient
+        weights.append({name: parameter.detach() for name, parameter in model.named_parameters()})
+    matrix, words = "electra.encoder.layer.0.attention.self.query.weight", "electra.embeddings.word_embeddings.weight"
+    assert torch.equal(weights[0][matrix], weights[1][matrix])
+    assert (weights[0][words] - weights[1][words]).abs().max() > 1e-4

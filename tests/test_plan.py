@@ -56,6 +56,27 @@ def test_a_recipe_alone_is_enough(tmp_path, machine, monkeypatch, capsys):
     assert values["environment"] == environment()
 
 
+def test_a_step_of_a_growing_batch_costs_what_it_is(machine):
+    small = dict(zip((option.lstrip("-").replace("-", "_") for option in SMALL[::2]), SMALL[1::2], strict=True))
+    vocab_size = int(small.pop("vocab_size"))
+
+    def planned(**options: str) -> dict:
+        recipe = read_recipe("tiny", {**small, "max_steps": "10", **options})
+        return plan(recipe, vocab_size, calibration_file=machine)
+
+    # Six steps of two rows of four are followed by four full ones.
+    growing = planned(initial_batch_size="2", batch_size_warmup_steps="6")
+    half, full = planned(per_device_train_batch_size="2"), planned()
+    for name in ("flops", "hours", "tokens"):
+        assert growing[name] == pytest.approx(0.6 * half[name] + 0.4 * full[name], rel=1e-12)
+    assert half["flops"] < growing["flops"] < full["flops"]
+    # Sixteen rows of eight: as many positions, and fewer pairs of them.
+    short = planned(initial_sequence_length="8", sequence_length_warmup_steps="1.0")
+    assert short["tokens"] == full["tokens"] and short["flops"] < full["flops"]
+    for name in ("flops_per_step", "tokens_per_step", "live_bytes"):
+        assert short[name] == growing[name] == full[name]
+
+
 def test_nothing_is_said_of_a_machine_that_was_not_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "base", "--device", "h200"]) == 0

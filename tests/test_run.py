@@ -61,6 +61,8 @@ def test_every_shipped_recipe_runs(name, data, tmp_path):
     overrides = {**SMALL_RUN, "blocks": data[0], "tokenizer": data[1], "output_dir": str(tmp_path / "run")}
     overrides["max_length"] = "32"
     shipped = read_recipe(name)
+    if shipped.training.initial_sequence_length is not None:
+        overrides["initial_sequence_length"] = "8"
     if shipped.model.discriminator_checkpoint:
         vocabulary = len(AutoTokenizer.from_pretrained(data[1]))
         pair = google_like_pair(tmp_path / "pair", vocabulary)

@@ -10,6 +10,7 @@ from blocks_for_tests import TINY_VOCABULARY, random_blocks, tiny_arguments, tin
 
 from modeling_electra_rtd.corruption import number_of_uniforms
 from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks
+from modeling_electra_rtd.pretraining.schedules import scheduled_value
 from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
 
 
@@ -64,10 +65,22 @@ def test_four_micro_batches_of_eight_equal_one_batch_of_32(tmp_path, muon):
         torch.testing.assert_close(value, weights(parts)[name], atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_resuming_after_step_3_equals_6_uninterrupted_steps_bit_for_bit(tmp_path, accumulation):
-    blocks = random_blocks(40)
+# At step 3 of 6 everything is on its way: one micro-batch of 8 rows of 16, on the way from 4 x 8 to two of 4 x 32.
+WARM_UPS = {
+    "initial_batch_size": 2,
+    "batch_size_warmup_steps": 5,
+    "initial_sequence_length": 8,
+    "sequence_length_warmup_steps": 5,
+    "initial_mask_probability": 0.4,
+    "adam_update_clipping": True,
+}
+
+
+@pytest.mark.parametrize(("accumulation", "warm_ups"), [(1, {}), (2, {}), (2, WARM_UPS)])
+def test_resuming_after_step_3_equals_6_uninterrupted_steps_bit_for_bit(tmp_path, accumulation, warm_ups):
+    blocks = random_blocks(60)
     shared = {
+        **warm_ups,
         "max_steps": 6,
         "gradient_accumulation_steps": accumulation,
         "muon_learning_rate": 0.02,
@@ -85,6 +98,69 @@ def test_resuming_after_step_3_equals_6_uninterrupted_steps_bit_for_bit(tmp_path
     assert resumed.state.num_input_tokens_seen == straight.state.num_input_tokens_seen > 0
     for name, value in weights(straight).items():
         assert torch.equal(value, weights(resumed)[name]), name
+
+
+def test_a_growing_batch_and_growing_rows_count_their_tokens(tmp_path):
+    blocks = random_blocks(80, filled=(32, 33))
+    trainer = train(tmp_path, blocks, max_steps=6, gradient_accumulation_steps=2, **WARM_UPS)
+    rows = [2, 2, 4, 4, 4, 8]
+    assert [entry["positions_per_step"] for entry in logged(trainer)] == [32 * count for count in rows]
+    assert [entry["sequence_length"] for entry in logged(trainer)] == [8, 8, 16, 16, 16, 32]
+    # Blocks without padding: every position is a token.
+    assert [entry["tokens_seen"] for entry in logged(trainer)] == np.cumsum([32 * count for count in rows]).tolist()
+
+
+def test_a_step_of_a_growing_batch_is_a_step_of_that_batch(tmp_path):
+    # One text and one corruption, whatever rows a step takes.
+    blocks = [{**random_blocks(1)[0], "block_index": 0}] * 96
+    found = []
+    for accumulation, growing in ((1, {}), (3, {"initial_batch_size": 4, "batch_size_warmup_steps": 1000})):
+        arguments = tiny_arguments(
+            tmp_path / str(accumulation), max_steps=4, gradient_accumulation_steps=accumulation, **growing
+        )
+        trainer = ElectraRtdTrainer(
+            model=tiny_joint_model(dropout=0.0), args=arguments, train_dataset=blocks, data_collator=fixed_corruption()
+        )
+        trainer.train()
+        found.append(trainer)
+    for name, value in weights(found[0]).items():
+        assert torch.equal(value, weights(found[1])[name]), name
+    for one, other in zip(*map(logged, found), strict=True):
+        assert one["loss"] == other["loss"] and one["tokens_seen"] == other["tokens_seen"]
+
+
+def test_a_step_of_cut_rows_is_a_step_of_short_blocks(tmp_path):
+    # A block of four equal documents, so that the order in which the short ones come makes no difference.
+    document = random_blocks(1, filled=(8, 9), length=8)[0]
+    assert document["document_lengths"] == [8]
+    block = {"input_ids": np.tile(document["input_ids"], 4), "document_lengths": [8] * 4}
+    shared = {"max_steps": 3, "muon_learning_rate": 0.02}
+    short = train(tmp_path / "short", [document] * 96, per_device_train_batch_size=16, **shared)
+    growing = {"initial_sequence_length": 8, "sequence_length_warmup_steps": 1000}
+    cut = train(tmp_path / "cut", [block] * 24, **growing, **shared)
+    for name, value in weights(short).items():
+        assert torch.equal(value, weights(cut)[name]), name
+
+
+def test_the_mask_probability_moves_and_the_losses_are_divided_by_what_is_chosen(tmp_path):
+    model, blocks = tiny_joint_model(dropout=0.0), random_blocks(40)
+    chosen, divisors = [], []
+    model.register_forward_hook(
+        lambda module, inputs, output: chosen.append(output.is_chosen.sum(dim=1)), prepend=True
+    )
+    model.register_forward_pre_hook(
+        lambda module, inputs, named: divisors.append((named["loss_normalizers"], named["input_ids"])),
+        with_kwargs=True,
+    )
+    schedule = {"initial_mask_probability": 0.5, "mask_probability_decay_steps": 4}
+    trainer = train(tmp_path, blocks, model=model, max_steps=6, **schedule)
+    expected = [scheduled_value(trainer.args, "mask_probability", 0.15, step, 6) for step in range(7)]
+    assert expected == pytest.approx([0.5, 0.4125, 0.325, 0.2375, 0.15, 0.15, 0.15])
+    assert [entry["mask_probability"] for entry in logged(trainer)] == expected[1:]
+    for probability, counts, (divisor, ids) in zip(expected[:6], chosen, divisors, strict=True):
+        candidates = (ids >= 5).sum(dim=1).tolist()
+        assert counts.tolist() == [max(1, round(probability * count)) for count in candidates]
+        assert divisor[0] == counts.sum()
 
 
 def test_evaluating_does_not_change_training(tmp_path):

@@ -25,6 +25,11 @@ def test_the_defaults_are_the_reference_small(tmp_path):
         ({"initial_sampling_temperature": 0.0}, "initial_sampling_temperature is 0.0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
         ({"muon_momentum": 1.0}, "muon_momentum is 1.0"),
+        ({"initial_mask_probability": 1.5}, "initial_mask_probability is 1.5"),
+        ({"mask_probability_decay_steps": -1}, "mask_probability_decay_steps is -1"),
+        ({"initial_sequence_length": 0}, "initial_sequence_length is 0"),
+        ({"initial_batch_size": 0}, "initial_batch_size is 0; it must be at least 1"),
+        ({"initial_batch_size": 9, "gradient_accumulation_steps": 2}, "at most the full batch of 8"),
         ({"evaluation_blocks": 0}, "evaluation_blocks is 0"),
         (
             {"lr_scheduler_type": "warmup_stable_decay", "max_steps": 10, "warmup_steps": 6, "decay_steps": 5},

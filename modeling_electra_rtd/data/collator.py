@@ -1,4 +1,7 @@
-"""Rows of blocks -> a batch of tensors. Imports without `datasets`, so that benchmarks run where it is missing."""
+"""Rows of blocks -> a batch of tensors, and a batch cut into shorter rows.
+
+Imports without `datasets`, so that benchmarks run where it is missing.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +50,14 @@ class BlockCollator:
             or rank: the batch gets `corruption_uniforms`, `(batch, number_of_uniforms(sequence))` float32 in [0, 1).
             `None` leaves the model to draw a new corruption.
         number_of_uniforms: sequence length -> numbers a row consumes; needed with `corruption_seed`.
+        continues_word: `(vocabulary,)` bool, tokens that go on with a word (`word_starts.continuing_tokens`); the
+            batch gets `word_starts`, `(batch, sequence)` bool.
     """
 
     pad_token_id: int = 0
     corruption_seed: int | None = None
     number_of_uniforms: Callable[[int], int] | None = None
+    continues_word: np.ndarray | None = None
 
     def __post_init__(self):
         if self.corruption_seed is None:
@@ -80,6 +86,8 @@ class BlockCollator:
             document_ids[number, :filled] = np.repeat(np.arange(1, len(document_lengths) + 1), document_lengths)
             position_ids[number, :filled] = np.arange(filled) - np.repeat(starts, document_lengths)
         batch = {"input_ids": input_ids, "document_ids": document_ids, "position_ids": position_ids}
+        if self.continues_word is not None:
+            batch["word_starts"] = ~self.continues_word[input_ids]
         if self.corruption_seed is not None:
             count = self.number_of_uniforms(shape[1])
             batch["corruption_uniforms"] = np.stack(
@@ -91,3 +99,31 @@ class BlockCollator:
                 ]
             )
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def cut_rows(batch: Mapping[str, Tensor], length: int) -> dict[str, Tensor]:
+    """Cut every row into rows of `length` positions. A document that goes on behind a cut is a new one there, without
+    a classifier token of its own.
+
+    Args:
+        batch: tensors `(batch, sequence)` as of `BlockCollator`; `sequence` is a multiple of `length`.
+
+    Returns:
+        Tensors `(batch * sequence / length, length)`, the pieces of a row one below the other.
+
+    Raises:
+        ValueError: for a batch with `corruption_uniforms`, which belong to whole rows.
+    """
+    if batch["input_ids"].shape[1] == length:
+        return dict(batch)
+    if "corruption_uniforms" in batch:
+        raise ValueError("corruption_seed fixes the corruption of whole rows, and initial_sequence_length cuts them")
+    cut = {name: values.reshape(-1, length) for name, values in batch.items()}
+    if "document_ids" in cut:
+        document_ids = cut["document_ids"]
+        first = document_ids[:, :1]
+        if "position_ids" in cut:
+            begun = torch.where(document_ids == first, cut["position_ids"][:, :1], 0)
+            cut["position_ids"] = cut["position_ids"] - begun
+        cut["document_ids"] = torch.where(document_ids > 0, document_ids - first + 1, 0)
+    return cut

@@ -1,4 +1,4 @@
-"""Parameter groups, the optimizer that runs Muon and AdamW as one, and the sampling-temperature schedule."""
+"""Parameter groups, AdamW with clipped updates, and the optimizer that runs Muon and AdamW as one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from .training_args import ElectraRtdTrainingArguments, steps_of
+from .training_args import ElectraRtdTrainingArguments
 
 
 def parameter_groups(model: nn.Module, arguments: ElectraRtdTrainingArguments) -> list[dict[str, Any]]:
@@ -49,16 +49,48 @@ def parameter_groups(model: nn.Module, arguments: ElectraRtdTrainingArguments) -
     return [group for group in groups.values() if group["params"]]
 
 
+class ClippedAdamW(AdamW):
+    """AdamW whose step of a tensor, weight decay included, is divided by max(1, RMS) with
+    RMS = sqrt(mean(g^2 / max(v, eps^2))): StableAdamW (Wortsman et al. 2023, "Stable and low-precision training for
+    large-scale vision-language models", algorithm 2). RMS is above 1 where gradients are larger than v remembers.
+
+    The fused kernel steps in full and the step is then shortened. That costs a copy of the weights during the step and
+    some passes over them, and leaves AdamW's result to the bit where RMS is at most 1.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        moved = [
+            (parameter, parameter.clone(), group)
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        loss = super().step(closure)
+        for parameter, before, group in moved:
+            state = self.state[parameter]
+            second_moment = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])
+            rms = parameter.grad.square().div_(second_moment.clamp_(min=group["eps"] ** 2)).mean().sqrt()
+            parameter.sub_((parameter - before).mul_(1 - 1 / rms.clamp(min=1)))
+        return loss
+
+
 class MuonAdamW(Optimizer):
     """`torch.optim.Muon` for the groups marked `algorithm="muon"` and `torch.optim.AdamW` for the rest, as one
     optimizer: one list of groups for schedulers and sharding, one state dict for checkpoints.
+
+    Args:
+        update_clipping: take `ClippedAdamW` for the rest.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float], eps: float):
+    def __init__(
+        self, groups: list[dict[str, Any]], betas: tuple[float, float], eps: float, update_clipping: bool = False
+    ):
         adamw = [group for group in groups if group["algorithm"] == "adamw"]
         muon = [group for group in groups if group["algorithm"] == "muon"]
         # Fused where the device has it: one pass over the weights instead of a chain of element-wise ones.
-        self._optimizers: dict[str, Optimizer] = {"adamw": AdamW(adamw, betas=betas, eps=eps, fused=True)}
+        adamw_class = ClippedAdamW if update_clipping else AdamW
+        self._optimizers: dict[str, Optimizer] = {"adamw": adamw_class(adamw, betas=betas, eps=eps, fused=True)}
         if muon:
             self._optimizers["muon"] = Muon(muon)
         # The parts have completed the very dicts of groups that this optimizer now owns.
@@ -88,13 +120,5 @@ def create_optimizer(model: nn.Module, arguments: ElectraRtdTrainingArguments) -
         parameter_groups(model, arguments),
         betas=(arguments.adam_beta1, arguments.adam_beta2),
         eps=arguments.adam_epsilon,
+        update_clipping=arguments.adam_update_clipping,
     )
-
-
-def sampling_temperature(arguments: ElectraRtdTrainingArguments, final: float, step: int, total_steps: int) -> float:
-    """Temperature at an optimizer step: linear from `initial_sampling_temperature` to `final`, then constant."""
-    initial = arguments.initial_sampling_temperature
-    if initial is None:
-        return final
-    decay = max(1, steps_of(arguments.sampling_temperature_decay_steps, total_steps))
-    return initial + (final - initial) * min(1.0, step / decay)

@@ -17,7 +17,8 @@ from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .calibration import Calibration, Rates, calibrate, load_calibration
 from .recipes import Recipe, model_config
 from .run import pair_config, pair_config_of
-from .step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, count_step
+from .schedules import StepShape
+from .step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, StepCost, count_run, count_step
 
 
 NOT_MEASURED = "not measured"
@@ -56,7 +57,11 @@ def plan(
         raise ValueError(f"device is {device}, but {calibration_file} was measured on a {calibration.device_type}")
     config, length = planned_config(recipe, vocab_size)
     steps = planned_steps(recipe)
+    full = StepShape(arguments.gradient_accumulation_steps, arguments.train_batch_size, length)
     cost = count_step(lambda: ElectraRtdForPreTraining(config), arguments, length, device_type)
+    run = count_run(
+        lambda: ElectraRtdForPreTraining(config), arguments, length, device_type, steps, known={full: cost}
+    )
     precision = "bf16" if arguments.bf16 else "fp32"
     if calibration is None and device == here:
         print(f"measuring this machine ({precision}), some seconds ...", file=sys.stderr)
@@ -72,16 +77,16 @@ def plan(
         "rows_per_step": rows,
         "tokens_per_step": rows * length,
         "steps": steps,
-        "tokens": steps * rows * length,
+        "tokens": sum(count * shape.positions for count, shape, _ in run),
         "parameters": cost.parameters,
         "flops_per_step": {
             "total": step_flops,
             **{part: cost.flops(part) for part in (GENERATOR, DISCRIMINATOR, OPTIMIZER)},
         },
-        "flops": steps * step_flops,
+        "flops": sum(count * of_shape.flops() for count, _, of_shape in run),
         "generator_share": cost.flops(GENERATOR) / step_flops,
         "live_bytes": {**vars(cost.memory), "workspace": cost.memory.workspace},
-        **_measured(calibration, precision, cost, recipe, steps, steps * rows * length, price_per_hour),
+        **_measured(calibration, precision, cost, recipe, run, rows * length, price_per_hour),
         "calibrated_on": None if calibration is None else calibration.environment,
         "environment": environment(),
     }
@@ -90,13 +95,13 @@ def plan(
 def _measured(
     calibration: Calibration | None,
     precision: str,
-    cost: Any,
+    cost: StepCost,
     recipe: Recipe,
-    steps: int,
-    tokens: int,
+    run: list[tuple[int, StepShape, StepCost]],
+    tokens_per_step: int,
     price_per_hour: float | None,
 ) -> dict[str, Any]:
-    """What hangs on the speed of a machine."""
+    """What hangs on the speed of a machine; `cost` is that of a full step, `run` what all steps are."""
     rates: Rates | None = None if calibration is None else calibration.rates.get(precision)
     # A machine without a compiler has no rates of compiled steps.
     compiled = recipe.training.torch_compile and rates is not None and rates.compiled_share is not None
@@ -105,8 +110,8 @@ def _measured(
     if rates is not None:
         seconds = rates.seconds(cost, compiled)
         values["seconds_per_step"] = seconds
-        values["tokens_per_second"] = tokens / steps / seconds
-        values["hours"] = steps * seconds / 3600
+        values["tokens_per_second"] = tokens_per_step / seconds
+        values["hours"] = sum(count * rates.seconds(of_shape, compiled) for count, _, of_shape in run) / 3600
         values["price"] = None if price_per_hour is None else price_per_hour * values["hours"]
         values["peak_bytes"] = round(rates.resident(cost, compiled))
     return values

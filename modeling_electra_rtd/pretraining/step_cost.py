@@ -4,6 +4,7 @@ The real code of a step runs on tensors that have shapes and no data, so whateve
 optimizer do is counted as it is. The same counter, on real tensors, times every operator for a calibration.
 """
 
+import copy
 import time
 import weakref
 from collections import Counter
@@ -26,6 +27,7 @@ from transformers.masking_utils import sdpa_mask
 from ..cpu_dropout import use_cpu_dropout
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .optimization import create_optimizer
+from .schedules import StepShape, run_shapes
 from .training_args import ElectraRtdTrainingArguments
 
 
@@ -328,6 +330,33 @@ def count_step(
         ),
         parameters={DISCRIMINATOR: total - generator_alone, GENERATOR: generator_alone},
     )
+
+
+def count_run(
+    build: Callable[[], ElectraRtdForPreTraining],
+    arguments: ElectraRtdTrainingArguments,
+    length: int,
+    device: str,
+    steps: int,
+    known: dict[StepShape, StepCost] | None = None,
+) -> list[tuple[int, StepShape, StepCost]]:
+    """Count the steps of a run, whose batch and rows may grow: how many have which shape and cost.
+
+    Args:
+        build, arguments, length, device: as for `count_step`.
+        steps: of the run.
+        known: costs that were counted before, which new ones are added to.
+    """
+    known = {} if known is None else known
+    counted = []
+    for shape, count in run_shapes(arguments, length, steps).items():
+        if shape not in known:
+            of_shape = copy.copy(arguments)
+            of_shape.gradient_accumulation_steps = shape.micro_batches
+            of_shape.per_device_train_batch_size = shape.rows
+            known[shape] = count_step(build, of_shape, shape.length, device)
+        counted.append((count, shape, known[shape]))
+    return counted
 
 
 def _bytes_of(tensors: list[Tensor]) -> int:

@@ -1,8 +1,8 @@
 """`ElectraRtdTrainer`: `Trainer` where RTD needs more than one averaged loss.
 
 What is added: losses normalised over the whole optimizer step (all micro-batches, all ranks), telemetry averaged over
-every step since the last log, held-out evaluation under a fixed corruption, Muon, and a temperature schedule. What a
-run knows of itself is its record.
+every step since the last log, held-out evaluation under a fixed corruption, Muon, schedules of the objective and of
+the shape of a step. What a run knows of itself is its record.
 """
 
 import contextlib
@@ -20,14 +20,15 @@ from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 
 from ..checkpoint_layout import RTD_KEY
-from ..corruption import number_of_uniforms
 from ..cpu_dropout import use_cpu_dropout
 from ..data.collator import BlockCollator, IndexedBlocks
+from ..data.word_starts import continuing_tokens
 from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
-from .optimization import create_optimizer, sampling_temperature
+from .optimization import create_optimizer
 from .release_pushes import ReleasePushes
+from .schedules import StepShape, scheduled_value, shaped_batches, step_shape
 from .training_args import ElectraRtdTrainingArguments, steps_of
 
 
@@ -64,10 +65,14 @@ class ElectraRtdTrainer(ReleasePushes):
         if args.device.type == "cpu":
             use_cpu_dropout(model)
         self._pad_token_id = model.config.pad_token_id or 0
+        # Where words start is known by the tokenizer alone.
+        self._continues_word = None
+        if model.config.masking_strategy != "token" and kwargs.get("processing_class") is not None:
+            self._continues_word = continuing_tokens(kwargs["processing_class"])
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator or BlockCollator(pad_token_id=self._pad_token_id),
+            data_collator=data_collator or BlockCollator(self._pad_token_id, continues_word=self._continues_word),
             **kwargs,
         )
         # Batches carry no labels, and yet the model returns a loss.
@@ -85,6 +90,8 @@ class ElectraRtdTrainer(ReleasePushes):
         # Of the newest evaluation: its step and what it measured.
         self._held_out: tuple[int, dict[str, float]] | None = None
         self._tokens_since_log = 0
+        # Of the newest optimizer step, where batch or rows grow.
+        self._step_shape: StepShape | None = None
 
     @property
     def _pair(self) -> ElectraRtdForPreTraining:
@@ -115,11 +122,11 @@ class ElectraRtdTrainer(ReleasePushes):
             blocks = torch.utils.data.Subset(IndexedBlocks(blocks), [i * len(blocks) // limit for i in range(limit)])
         else:
             blocks = IndexedBlocks(blocks)
-        probability = self._pair.config.mask_probability
         collator = BlockCollator(
             pad_token_id=self._pad_token_id,
             corruption_seed=self.args.evaluation_corruption_seed,
-            number_of_uniforms=lambda sequence: number_of_uniforms(sequence, probability),
+            number_of_uniforms=self._pair.number_of_uniforms,
+            continues_word=self._continues_word,
         )
         # Training drops the rows that do not fill a batch; held-out ones all count.
         with _replaced(self, data_collator=collator), _replaced(self.args, dataloader_drop_last=False):
@@ -187,10 +194,25 @@ class ElectraRtdTrainer(ReleasePushes):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        counts = sum(self._pair.count_loss_terms(**batch) for batch in batches).to(device)
+        if self.args.initial_batch_size is not None or self.args.initial_sequence_length is not None:
+            length = batches[0]["input_ids"].shape[1]
+            shape = step_shape(self.args, length, self.state.global_step, self.state.max_steps)
+            # The last step of an epoch may have fewer micro-batches.
+            self._step_shape = shape._replace(micro_batches=min(shape.micro_batches, len(batches)))
+            batches = shaped_batches(batches, self._step_shape)
+        probability = self._scheduled("mask_probability")
+        counts = sum(
+            self._pair.count_loss_terms(**batch, mask_probability=probability) for batch in batches if batch
+        ).to(device)
         if self.accelerator.num_processes > 1:
             counts = self.accelerator.reduce(counts, reduction="sum")
         return batches, counts
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None):
+        if not inputs:
+            # A micro-batch that a step of a smaller batch does without.
+            return torch.zeros((), device=self.args.device)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self,
@@ -200,11 +222,10 @@ class ElectraRtdTrainer(ReleasePushes):
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         training = model.training
-        final = self._pair.config.sampling_temperature
         # Held-out corruption is drawn at temperature 1, so that curves of different schedules compare.
-        temperature = (
-            sampling_temperature(self.args, final, self.state.global_step, self.state.max_steps) if training else 1.0
-        )
+        temperature = self._scheduled("sampling_temperature") if training else 1.0
+        if training and self.args.initial_mask_probability is not None:
+            inputs = {**self._scheduled_corruption(inputs["input_ids"]), **inputs}
         output = model(
             **inputs,
             sampling_temperature=torch.tensor(temperature, device=self.args.device),
@@ -217,6 +238,24 @@ class ElectraRtdTrainer(ReleasePushes):
         loss = output.loss * ranks
         return (loss, output) if return_outputs else loss
 
+    def _scheduled(self, name: str) -> float:
+        """A field of the objective as its schedule has it at the present step."""
+        final = getattr(self._pair.config, name)
+        return scheduled_value(self.args, name, final, self.state.global_step, self.state.max_steps)
+
+    def _scheduled_corruption(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """The present mask probability, and uniforms with the slots of the largest, so that shapes stay the same."""
+        rows, length = input_ids.shape
+        largest = max(self.args.initial_mask_probability, self._pair.config.mask_probability)
+        count = self._pair.number_of_uniforms(length, largest)
+        dtype = torch.float32 if input_ids.device.type == "mps" else torch.float64
+        return {
+            "mask_probability": torch.tensor(
+                self._scheduled("mask_probability"), dtype=dtype, device=input_ids.device
+            ),
+            "corruption_uniforms": torch.rand(rows, count, device=input_ids.device),
+        }
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             packed = self._reduced(self._train_telemetry)
@@ -225,15 +264,16 @@ class ElectraRtdTrainer(ReleasePushes):
             self._train_telemetry.reset()
             self.state.num_input_tokens_seen += tokens
             self._tokens_since_log = 0
-            config = self._pair.config
             logs["loss"] = self._weighted(metrics)
             logs.update(metrics)
             logs["tokens_per_second"] = tokens / max(now - self._last_log_time, 1e-9)
             logs["tokens_seen"] = self.state.num_input_tokens_seen
-            if self.args.initial_sampling_temperature is not None:
-                logs["sampling_temperature"] = sampling_temperature(
-                    self.args, config.sampling_temperature, self.state.global_step, self.state.max_steps
-                )
+            for name in ("sampling_temperature", "mask_probability"):
+                if getattr(self.args, f"initial_{name}") is not None:
+                    logs[name] = self._scheduled(name)
+            if self._step_shape is not None:
+                logs["positions_per_step"] = self._step_shape.positions * self.args.world_size
+                logs["sequence_length"] = self._step_shape.length
             self._last_log_time = now
             if self.args.health_checks and self.is_world_process_zero():
                 warmed_up = self.state.global_step > self.args.get_warmup_steps(self.state.max_steps)

@@ -1,5 +1,6 @@
 """`ElectraRtdTrainingArguments`: `TrainingArguments` with the reference's defaults and what RTD adds."""
 
+import os
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +26,10 @@ class ElectraRtdTrainingArguments(TrainingArguments):
     warmup_steps: float = field(
         default=0.01, metadata={"help": "Warm-up in optimizer steps, or as a fraction of all steps when below 1."}
     )
+    adam_update_clipping: bool = field(
+        default=False,
+        metadata={"help": "Shorten AdamW's update of a tensor by max(1, RMS) as StableAdamW (ModernBERT) does."},
+    )
     muon_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Train the hidden weight matrices by Muon at this peak rate, the rest by AdamW."},
@@ -47,6 +52,36 @@ class ElectraRtdTrainingArguments(TrainingArguments):
         default=0.7,
         metadata={"help": "Steps over which the sampling temperature falls, or a fraction of all steps up to 1."},
     )
+    initial_mask_probability: float | None = field(
+        default=None,
+        metadata={"help": "Share of chosen tokens at the start, falling or rising linearly to the config's."},
+    )
+    mask_probability_decay_steps: float = field(
+        default=0.7,
+        metadata={"help": "Steps over which the mask probability changes, or a fraction of all steps up to 1."},
+    )
+    initial_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rows of the first optimizer step, over all devices and micro-batches, growing linearly to the "
+            "full batch in whole micro-batches, and below one in halves, quarters, ..."
+        },
+    )
+    batch_size_warmup_steps: float = field(
+        default=0.1,
+        metadata={"help": "Steps until the batch is full, or a fraction of all steps up to 1."},
+    )
+    initial_sequence_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Positions of a row at the start: blocks are cut into halves, quarters, ... of this length or "
+            "more, and a step has as many positions as ever."
+        },
+    )
+    sequence_length_warmup_steps: float = field(
+        default=0.3,
+        metadata={"help": "Steps until rows are as long as the blocks, or a fraction of all steps up to 1."},
+    )
     evaluation_blocks: int | None = field(
         default=2048, metadata={"help": "Held-out blocks used at every evaluation; None takes all of them."}
     )
@@ -68,11 +103,17 @@ class ElectraRtdTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
-        for name in ("warmup_steps", "decay_steps", "sampling_temperature_decay_steps", "weight_decay"):
+        steps = ["warmup_steps", "decay_steps", "sampling_temperature_decay_steps", "mask_probability_decay_steps"]
+        steps += ["batch_size_warmup_steps", "sequence_length_warmup_steps"]
+        for name in (*steps, "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.evaluation_blocks is not None and self.evaluation_blocks < 1:
             raise ValueError(f"evaluation_blocks is {self.evaluation_blocks}; it must be at least 1, or null for all")
+        if self.initial_mask_probability is not None and not 0 < self.initial_mask_probability <= 1:
+            raise ValueError(f"initial_mask_probability is {self.initial_mask_probability}; it must be in (0, 1]")
+        if self.initial_sequence_length is not None and self.initial_sequence_length < 1:
+            raise ValueError(f"initial_sequence_length is {self.initial_sequence_length}; it must be at least 1")
         if not 0 <= self.muon_momentum < 1:
             raise ValueError(f"muon_momentum is {self.muon_momentum}; it must be in [0, 1)")
         strategies = [HubStrategy.END.value, HubStrategy.EVERY_SAVE.value]
@@ -88,10 +129,20 @@ class ElectraRtdTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             # TrainingArguments takes bf16 on a CPU only when it is told that a CPU is meant.
             self.use_cpu = True
+        if self.torch_compile and (self.initial_batch_size or self.initial_sequence_length):
+            # Each of the few shapes is compiled for itself; the second one would otherwise make all later ones share
+            # code for any shape, which the slots of a row do not have.
+            os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "false")
         super().__post_init__()
         # Blocks are read in whole batches; a batch cut short at the end of an epoch would change shapes under
         # torch.compile and weigh its rows more.
         self.dataloader_drop_last = True
+        batch = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+        if self.initial_batch_size is not None and not self.world_size <= self.initial_batch_size <= batch:
+            raise ValueError(
+                f"initial_batch_size is {self.initial_batch_size}; it must be at least {self.world_size}, a row a "
+                f"device, and at most the full batch of {batch}"
+            )
         if self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY and self.max_steps > 0:
             warmup, decay = (steps_of(value, self.max_steps) for value in (self.warmup_steps, self.decay_steps))
             if warmup + decay > self.max_steps:

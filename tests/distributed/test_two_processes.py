@@ -62,10 +62,16 @@ def test_two_processes_equal_one_on_the_same_corruption(tmp_path):
 
 def test_ranks_draw_different_corruption_and_resume_bit_for_bit(tmp_path):
     options = {"max_steps": 6, "gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 3}
+    # From one row a rank to two micro-batches of four.
+    options |= {"initial_batch_size": 2, "batch_size_warmup_steps": 5, "initial_sequence_length": 16}
     straight, straight_log, drawn = run(2, tmp_path / "straight", same_rows=True, **options)
     assert drawn[0] != drawn[1]
     run(2, tmp_path / "broken", same_rows=True, **options)
     resumed, resumed_log, _ = run(2, tmp_path / "broken", same_rows=True, resume="checkpoint-3", **options)
     assert straight_log == resumed_log
+    rows = [entry["positions_per_step"] // 32 for entry in straight_log]
+    assert rows == [2, 4, 4, 8, 8, 16]
+    tokens_of_row = straight_log[0]["tokens_seen"] // 2
+    assert [entry["tokens_seen"] for entry in straight_log] == [tokens_of_row * sum(rows[: n + 1]) for n in range(6)]
     for name, value in straight.items():
         assert torch.equal(value, resumed[name]), name
