@@ -15,11 +15,11 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.utils import CONFIG_NAME, cached_file
 
 from .backbones import (
-    BACKBONES,
     HUB_ARGUMENTS,
     backbone_of,
     check_sizes,
     config_from,
+    discriminator_architecture_of,
     generator_config_for,
     nearest,
 )
@@ -295,10 +295,8 @@ def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | 
     as well; its architecture is another.
     """
     values = config if isinstance(config, dict) else config.to_dict()
-    backbone = BACKBONES.get(values.get("model_type"))
-    if backbone is None or values.get("architectures") != [backbone.discriminator_architecture]:
-        return None
-    return values.get(RTD_KEY)
+    architecture = discriminator_architecture_of(values.get("model_type"))
+    return values.get(RTD_KEY) if values.get("architectures") == [architecture] else None
 
 
 def generator_config_in(
@@ -347,7 +345,8 @@ def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrain
 
 def _embedding_dimension(config: PreTrainedConfig, name: str) -> int | None:
     if name == "embedding_size":
-        return getattr(config, "embedding_size", config.hidden_size)
+        # Where the projection is inside the block, the block is as wide as the encoder.
+        return getattr(config, name, config.hidden_size) if backbone_of(config).narrows else config.hidden_size
     if name == "max_position_embeddings" and not hasattr(config, "type_vocab_size"):
         return None  # rotary families have no table of positions to share
     return getattr(config, name, None)

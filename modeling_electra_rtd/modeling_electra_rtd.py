@@ -13,22 +13,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_MAPPING,
-    ElectraConfig,
-    ModernBertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import ElectraConfig, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
 from transformers.utils import ModelOutput, logging
 from transformers.utils.hub import resolve_revision
 
-from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for
+from .backbones import (
+    HUB_ARGUMENTS,
+    backbone_of,
+    build_encoder,
+    build_masked_lm,
+    config_from,
+    generator_config_for,
+)
 from .configuration_electra_rtd import (
     GENERATOR_SUBFOLDER,
     ElectraRtdConfig,
@@ -50,9 +51,13 @@ from .corruption import (
     split_uniforms,
 )
 from .encoder_inputs import EncoderInputs, token_mask_of
+from .stock_models import hidden_activation, masked_lm_head, masked_lm_logits
 
 
 logger = logging.get_logger(__name__)
+
+# Behind the name of a family, that of its pair.
+_PAIR_SUFFIX = "RtdForPreTraining"
 
 
 @dataclass
@@ -137,13 +142,15 @@ class ElectraRtdGenerator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
     _supports_attention_backend = True
 
     def __init__(self, config: PreTrainedConfig):
+        # First, because it chooses the attention: not every family has what this class could do.
+        stock = build_masked_lm(config)
         super().__init__(config)
-        stock = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
         # Not registered as a child: it is the same model under another forward. One dict of modules serves both, so
         # whatever stock code replaces (resized embeddings, a new head) is replaced here as well.
         self.__dict__["_stock"] = stock
         self.__dict__["_modules"] = stock._modules
         self.base_model_prefix = stock.base_model_prefix
+        self._head = masked_lm_head(stock)
         self._tied_weights_keys = stock._tied_weights_keys
         self._no_split_modules = [backbone_of(config).layer_class]
         self.post_init()
@@ -214,11 +221,7 @@ class ElectraRtdGenerator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
         )
         if positions is not None:
             hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
-        # The masked-LM head is whatever stands beside the encoder in the stock model, in order.
-        for name, layer in self._modules.items():
-            if name != self.base_model_prefix:
-                hidden = layer(hidden)
-        return MaskedLMOutput(logits=hidden)
+        return MaskedLMOutput(logits=masked_lm_logits(self, self._head, hidden))
 
 
 class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
@@ -241,11 +244,11 @@ class ElectraRtdDiscriminator(_PushedAsRelease, PreTrainedModel, EncoderInputs):
         config = ElectraRtdConfig.from_native(config)
         is_alone = type(self) is ElectraRtdDiscriminator
         super().__init__(config.of_discriminator_alone() if is_alone else config)
-        encoder = MODEL_MAPPING[type(config.discriminator_config)](config.discriminator_config)
+        encoder = build_encoder(config.discriminator_config)
         self.base_model_prefix = encoder.base_model_prefix
         self.add_module(self.base_model_prefix, encoder)
-        activation = getattr(config, "hidden_act", None) or config.hidden_activation
         # The head reads two fields of a config, under ELECTRA's names.
+        activation = hidden_activation(config.discriminator_config)
         head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
         self.discriminator_predictions = ElectraDiscriminatorPredictions(head_config)
         self._no_split_modules = [backbone_of(config.discriminator_config).layer_class]
@@ -314,13 +317,14 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         self.generator = ElectraRtdGenerator(self.config.generator_config)
         if self.config.embedding_sharing == "tied":
             # One module, so that moving, sharding or resizing it happens once; the mapping is for saving and loading.
-            self.generator.encoder.embeddings = self.encoder.embeddings
-            shared = [name for name, _ in self.encoder.embeddings.named_parameters()]
+            block = backbone_of(self.config.discriminator_config).embeddings
+            embeddings = getattr(self.encoder, block)
+            setattr(self.generator.encoder, block, embeddings)
             self._tied_weights_keys = {
-                f"generator.{self.generator.base_model_prefix}.embeddings.{name}": (
-                    f"{self.base_model_prefix}.embeddings.{name}"
+                f"generator.{self.generator.base_model_prefix}.{block}.{name}": (
+                    f"{self.base_model_prefix}.{block}.{name}"
                 )
-                for name in shared
+                for name, _ in embeddings.named_parameters()
             }
         special_token_ids = self.config.special_token_ids or []
         self.register_buffer("special_token_ids", torch.tensor(special_token_ids), persistent=False)
@@ -588,14 +592,20 @@ class ElectraRtdForPreTraining(ElectraRtdDiscriminator):
         )
 
 
-class ModernBertRtdForPreTraining(ElectraRtdForPreTraining):
-    """The pair of a family that `transformers` has no pre-training class for.
+def __getattr__(name: str) -> type[ElectraRtdForPreTraining]:
+    """`ModernBertRtdForPreTraining` and the like: the pair under the name of a family.
 
-    `AutoModelForPreTraining` registers such a class under the family's config when it loads it, and wants to find that
-    config named here. Otherwise it is `ElectraRtdForPreTraining`.
+    Where `transformers` has no pre-training class for a family, `AutoModelForPreTraining` registers the class that it
+    loads under the family's config, and wants to find that config named there. Otherwise it is
+    `ElectraRtdForPreTraining`.
     """
-
-    config_class = ModernBertConfig
+    family = name.removesuffix(_PAIR_SUFFIX)
+    config_class = None if family in ("", name) else getattr(transformers, f"{family}Config", None)
+    if config_class is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    code = type(name, (ElectraRtdForPreTraining,), {"config_class": config_class, "__module__": __name__})
+    globals()[name] = code
+    return code
 
 
 def replaced_token_loss(logits: Tensor, is_replaced: Tensor, token_mask: Tensor, normalizer: Tensor) -> Tensor:
@@ -654,10 +664,14 @@ def _loaded(
 
 def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
     """Whether two models hold equal embedding blocks, values included."""
-    one, other = (model.base_model.embeddings.state_dict() for model in (first, second))
+    one, other = (_embeddings(model.base_model).state_dict() for model in (first, second))
     return one.keys() == other.keys() and all(
         one[name].shape == other[name].shape and torch.equal(one[name].cpu(), other[name].cpu()) for name in one
     )
+
+
+def _embeddings(encoder: PreTrainedModel) -> nn.Module:
+    return getattr(encoder, backbone_of(encoder.config).embeddings)
 
 
 def _copy_first_layers(source: PreTrainedModel, target: PreTrainedModel) -> None:

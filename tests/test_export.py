@@ -17,9 +17,11 @@ REMOTE_CODE = (
     "backbones",
     "configuration_electra_rtd",
     "corruption",
+    "derived_backbones",
     "encoder_inputs",
     "modeling_electra_rtd",
     "pipeline_electra_rtd",
+    "stock_models",
 )
 
 

@@ -21,11 +21,13 @@ PACKAGE = "modeling_electra_rtd"
 FLOW = [
     "machine",
     "cpu_dropout",
+    "encoder_inputs",
+    "stock_models",
+    "derived_backbones",
     "backbones",
     "recipe_files",
     "configuration_electra_rtd",
     "corruption",
-    "encoder_inputs",
     "modeling_electra_rtd",
     "pipeline_electra_rtd",
     "model_reference",
@@ -111,9 +113,11 @@ REMOTE_CODE = [
     "backbones",
     "configuration_electra_rtd",
     "corruption",
+    "derived_backbones",
     "encoder_inputs",
     "modeling_electra_rtd",
     "pipeline_electra_rtd",
+    "stock_models",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 
