@@ -2,39 +2,36 @@
 
 Everything else is asked of the stock classes: the attribute an encoder lives under (`base_model_prefix`), the
 layers of its masked-LM head (whatever stands beside the encoder in `AutoModelForMaskedLM`, in order), the weights
-it ties. A family missing from the table is refused by name rather than trained wrongly.
+it ties. A family missing from the table is looked at when it is first used (`derived_backbones`), and refused with
+what it lacks rather than trained wrongly.
 """
 
 import copy
 import dataclasses
 import difflib
-from dataclasses import dataclass
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from .derived_backbones import derived_backbone
+from .stock_models import Backbone, prepare_encoder
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """One family of encoders.
+# Arguments of `from_pretrained` that a checkpoint's config is read with as well.
+HUB_ARGUMENTS = (
+    *("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies"),
+    "trust_remote_code",
+)
 
-    Attributes:
-        layer_class: name of the repeated layer, the unit of FSDP sharding.
-        discriminator_architecture: stock class that a release names in `architectures`, and that loads it whole.
-        generator_width: default width of a generator, as a fraction of the discriminator's.
-        generator_depth: default depth of a generator, as a fraction of the discriminator's.
-        narrows: whether a generator may be narrower than the embeddings it shares (needs an embedding projection).
-        published_special_tokens: `vocab_size -> (mask_token_id, special_token_ids)` of the vocabularies the family
-            was published with, so that a stock config works without its tokenizer at hand.
-    """
-
-    layer_class: str
-    discriminator_architecture: str
-    generator_width: float
-    generator_depth: float
-    narrows: bool
-    published_special_tokens: dict[int, tuple[int, tuple[int, ...]]]
-
+# Their tables of positions begin behind padding's, and their pooler is there for classifiers.
+_LIKE_ROBERTA: dict[str, Any] = {"positions_follow_padding": True, "unused": ("pooler",)}
 
 BACKBONES: dict[str, Backbone] = {
     # Generator width 1/4 at full depth: ELECTRA paper, section 3.2 and table 6 (base: 1/3, set by its recipe).
@@ -46,14 +43,60 @@ BACKBONES: dict[str, Backbone] = {
         narrows=True,
         published_special_tokens={30522: (103, (0, 101, 102, 103))},
     ),
-    # No embedding projection, so the generator keeps the width and is shallower: DeBERTaV3 halves the depth.
+    "bert": Backbone(
+        layer_class="BertLayer",
+        discriminator_architecture="BertModel",
+        unused=("pooler",),
+        published_special_tokens={30522: (103, (0, 101, 102, 103)), 28996: (103, (0, 101, 102, 103))},
+    ),
+    "roberta": Backbone(
+        layer_class="RobertaLayer",
+        discriminator_architecture="RobertaModel",
+        published_special_tokens={50265: (50264, (0, 1, 2, 50264))},
+        **_LIKE_ROBERTA,
+    ),
+    "camembert": Backbone(
+        layer_class="CamembertLayer",
+        discriminator_architecture="CamembertModel",
+        published_special_tokens={32005: (32004, (1, 5, 6, 32004))},
+        **_LIKE_ROBERTA,
+    ),
+    "xlm-roberta": Backbone(
+        layer_class="XLMRobertaLayer",
+        discriminator_architecture="XLMRobertaModel",
+        published_special_tokens={250002: (250001, (0, 1, 2, 250001))},
+        **_LIKE_ROBERTA,
+    ),
+    # Projects its embeddings as ELECTRA does, so its generator is ELECTRA's.
+    "roformer": Backbone(
+        layer_class="RoFormerLayer",
+        discriminator_architecture="RoFormerModel",
+        generator_width=0.25,
+        generator_depth=1.0,
+        narrows=True,
+        leaks={"rotary_value": "values are rotated by where they stand in the row"},
+    ),
+    # The fields of DeBERTaV3's checkpoints. An `embedding_size` is projected inside the block that would be shared.
+    "deberta-v2": Backbone(
+        layer_class="DebertaV2Layer",
+        discriminator_architecture="DebertaV2Model",
+        document_mask="boolean",
+        undeclared_fields={
+            **{"position_buckets": int, "norm_rel_ebd": str, "share_att_key": bool, "embedding_size": int},
+            **{"conv_kernel_size": int, "conv_act": str, "conv_groups": int},
+        },
+        leaks={"conv_kernel_size": "the convolution reads over the ends of documents"},
+        published_special_tokens={128100: (128000, (0, 1, 2, 128000))},
+    ),
     "modernbert": Backbone(
         layer_class="ModernBertEncoderLayer",
         discriminator_architecture="ModernBertModel",
-        generator_width=1.0,
-        generator_depth=0.5,
-        narrows=False,
         published_special_tokens={50368: (50284, (50281, 50282, 50283, 50284))},
+    ),
+    "nomic_bert": Backbone(
+        layer_class="NomicBertLayer",
+        discriminator_architecture="NomicBertModel",
+        published_special_tokens={30528: (103, (0, 101, 102, 103))},
     ),
 }
 
@@ -66,16 +109,69 @@ def nearest(name: str, allowed: Any) -> str:
 
 
 def backbone_of(config: PreTrainedConfig) -> Backbone:
-    """The table's row for a config.
+    """The table's row for a config, or the one that a family outside the table would have.
 
     Raises:
-        ValueError: for a family that is not in the table.
+        ValueError: for a family that RTD cannot pre-train, and for a config with which it would train wrongly.
     """
-    if config.model_type not in BACKBONES:
+    backbone = BACKBONES.get(config.model_type) or derived_backbone(config)
+    if getattr(config, "is_decoder", False):
+        raise ValueError(f"{config.model_type} with is_decoder True reads a text from one side; set it to False")
+    if backbone.positions_follow_padding and config.pad_token_id is None:
+        raise ValueError(f"pad_token_id is None, and {config.model_type} counts positions from it")
+    for name, reason in backbone.leaks.items():
+        value = getattr(config, name, None)
+        if value:
+            raise ValueError(
+                f"{config.model_type} with {name} {value} cannot keep packed documents apart: {reason}; unset it"
+            )
+    return backbone
+
+
+def discriminator_architecture_of(model_type: str | None) -> str | None:
+    """The class a release of a family names, without looking at a model; `None` for an unknown family."""
+    if model_type in BACKBONES:
+        return BACKBONES[model_type].discriminator_architecture
+    config_class = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None
+    return getattr(MODEL_MAPPING.get(config_class, None), "__name__", None)
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """The stock encoder of a config, ready for `EncoderInputs.encode`."""
+    backbone = backbone_of(config)
+    return prepare_encoder(MODEL_MAPPING[type(config)](config), backbone)
+
+
+def build_masked_lm(config: PreTrainedConfig) -> PreTrainedModel:
+    """The stock masked-LM model of a config, its encoder ready for `EncoderInputs.encode`."""
+    backbone = backbone_of(config)
+    model = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
+    prepare_encoder(model.base_model, backbone)
+    return model
+
+
+def longest_row(config: PreTrainedConfig) -> int | None:
+    """Positions a row may have by `max_position_embeddings`, those of padding taken off; `None` where there is no
+    such field. Any config."""
+    positions = getattr(config, "max_position_embeddings", None)
+    backbone = BACKBONES.get(config.model_type)
+    return positions if positions is None or backbone is None else positions - backbone.first_position(config)
+
+
+def check_row_length(config: PreTrainedConfig, length: int) -> None:
+    """Refuse rows that an encoder has no positions for.
+
+    Raises:
+        ValueError: naming both lengths.
+    """
+    longest = longest_row(config)
+    # Those with token types look positions up in a table; rotary ones have no end.
+    if longest is not None and length > longest and hasattr(config, "type_vocab_size"):
+        behind = config.max_position_embeddings - longest
+        of_padding = f", {behind} of them padding's" if behind else ""
         raise ValueError(
-            f"model_type {config.model_type!r} has no RTD backbone here{nearest(config.model_type, BACKBONES)}"
+            f"max_length is {length}, but the encoder has max_position_embeddings {longest + behind}{of_padding}"
         )
-    return BACKBONES[config.model_type]
 
 
 def backbone_config(values: dict[str, Any]) -> PreTrainedConfig:
@@ -88,18 +184,22 @@ def backbone_config(values: dict[str, Any]) -> PreTrainedConfig:
     """
     values = dict(values)
     model_type = values.pop("model_type", None)
-    if model_type not in BACKBONES:
+    if model_type not in CONFIG_MAPPING:
         raise ValueError(f"model_type {model_type!r} is not a backbone{nearest(str(model_type), BACKBONES)}")
     config_class = CONFIG_MAPPING[model_type]
-    fields = {field.name for field in dataclasses.fields(config_class)}
-    for key in values:
+    undeclared = BACKBONES[model_type].undeclared_fields if model_type in BACKBONES else {}
+    fields = {*(field.name for field in dataclasses.fields(config_class)), *undeclared}
+    for key, value in values.items():
         if key not in fields:
             raise ValueError(f"unknown {model_type} field {key!r}{nearest(key, fields)}")
+        if key in undeclared and type(value) is not undeclared[key]:
+            raise ValueError(f"{model_type} field {key} is {value!r}; it must be of type {undeclared[key].__name__}")
     try:
         config = config_class(**values)
     except Exception as error:  # the strict dataclass wraps the reason in several lines; the last one names it
         raise ValueError(f"{model_type} config: {str(error).strip().splitlines()[-1].strip()}") from error
     check_sizes(config)
+    backbone_of(config)
     return config
 
 
@@ -110,9 +210,10 @@ def check_sizes(config: PreTrainedConfig) -> None:
         ValueError: naming the field, its value and what is allowed.
     """
     for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        if getattr(config, name) < 1:
+        # Not every family has all of them.
+        if getattr(config, name, 1) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
-    if config.hidden_size % config.num_attention_heads:
+    if getattr(config, "hidden_size", 1) % getattr(config, "num_attention_heads", 1):
         raise ValueError(
             f"num_attention_heads {config.num_attention_heads} does not divide hidden_size {config.hidden_size}"
         )
@@ -141,25 +242,19 @@ def generator_config_for(
             raise ValueError(f"{name} is {fraction}; it is a fraction of the discriminator's, in (0, 1]")
     if width != 1 and not backbone.narrows:
         raise ValueError(
-            f"generator_width is {width}, but {discriminator_config.model_type} has no embedding projection and "
-            "cannot be narrower than the embeddings it shares; use generator_depth"
+            f"generator_width is {width}, but {discriminator_config.model_type} has no embedding projection behind "
+            "the embeddings it shares and cannot be narrower; use generator_depth"
         )
     config = copy.deepcopy(discriminator_config)
     config.num_attention_heads = max(1, round(config.num_attention_heads * width))
     config.hidden_size = max(config.num_attention_heads, round(config.hidden_size * width))
-    config.intermediate_size = max(1, round(config.intermediate_size * width))
+    if width != 1:
+        config.intermediate_size = max(1, round(config.intermediate_size * width))
     config.num_hidden_layers = max(1, round(config.num_hidden_layers * depth))
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     check_sizes(config)
     return config
-
-
-# Arguments of `from_pretrained` that a checkpoint's config is read with as well.
-HUB_ARGUMENTS = (
-    *("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies"),
-    "trust_remote_code",
-)
 
 
 def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrainedConfig:

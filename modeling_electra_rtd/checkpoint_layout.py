@@ -11,7 +11,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
 from transformers.utils import CONFIG_NAME, cached_file
 
-from .backbones import BACKBONES, backbone_of, config_from
+from .backbones import config_from, discriminator_architecture_of
 from .objectives import OBJECTIVES
 
 
@@ -38,19 +38,18 @@ def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | 
     as well; its architecture is another.
     """
     values = config if isinstance(config, dict) else config.to_dict()
-    fields = values.get(RTD_KEY)
-    if fields is None or values.get("model_type") not in BACKBONES:
+    fields, model_type = values.get(RTD_KEY), values.get("model_type")
+    if fields is None or model_type not in CONFIG_MAPPING:
         return None
-    config = CONFIG_MAPPING[values["model_type"]]()
-    architecture = root_architecture(config, fields.get("objective", "rtd"))
+    architecture = root_architecture(model_type, fields.get("objective", "rtd"))
     return fields if values.get("architectures") == [architecture] else None
 
 
-def root_architecture(config: PreTrainedConfig, objective: str) -> str:
+def root_architecture(model_type: str, objective: str) -> str | None:
     """The stock class that loads the root of a checkpoint whole, as `architectures` names it."""
     if OBJECTIVES[objective].detection_terms is not None:
-        return backbone_of(config).discriminator_architecture
-    return MODEL_FOR_MASKED_LM_MAPPING[type(config)].__name__
+        return discriminator_architecture_of(model_type)
+    return getattr(MODEL_FOR_MASKED_LM_MAPPING.get(CONFIG_MAPPING[model_type], None), "__name__", None)
 
 
 def is_joint(fields: dict[str, Any] | None) -> bool:

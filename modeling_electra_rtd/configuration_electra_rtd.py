@@ -341,7 +341,7 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     def _on_disk(self, to_dict: str) -> dict[str, Any]:
         values = getattr(self.discriminator_config, to_dict)()
-        values["architectures"] = [root_architecture(self.discriminator_config, self.objective)]
+        values["architectures"] = [root_architecture(self.discriminator_config.model_type, self.objective)]
         dtype = {} if self.dtype is None else {"dtype": str(self.dtype).removeprefix("torch.")}
         if not self.is_alone:
             values[RTD_KEY] = {"generator_config": None, **self.objective_fields()}
@@ -424,7 +424,8 @@ def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrain
 
 def _embedding_dimension(config: PreTrainedConfig, name: str) -> int | None:
     if name == "embedding_size":
-        return getattr(config, "embedding_size", config.hidden_size)
+        # Where the projection is inside the block, the block is as wide as the encoder.
+        return getattr(config, name, config.hidden_size) if backbone_of(config).narrows else config.hidden_size
     if name == "max_position_embeddings" and not hasattr(config, "type_vocab_size"):
         return None  # rotary families have no table of positions to share
     return getattr(config, name, None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -31,7 +31,10 @@ def use_cpu_dropout(model: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, CpuDropout(child.p).train(child.training))
-    if model.config._attn_implementation in ("sdpa", "eager"):
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    if model.config._attn_implementation in ("sdpa", "eager") and all(
+        part._can_set_attn_implementation() for part in parts
+    ):
         model.set_attn_implementation(ATTENTION)
 
 

@@ -3,15 +3,15 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, ElectraConfig, PreTrainedModel
+from transformers import ElectraConfig, PreTrainedModel
 from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions, ElectraForPreTrainingOutput
 
-from .backbones import backbone_of
+from .backbones import backbone_of, build_encoder, build_masked_lm
 from .configuration_electra_rtd import ElectraRtdConfig
 from .encoder_inputs import EncoderInputs, token_mask_of
-from .generators import masked_lm_logits
 from .objectives import Heads, detection_losses
 from .release_push import PushedAsRelease
+from .stock_models import hidden_activation, masked_lm_head, masked_lm_logits
 
 
 class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
@@ -35,13 +35,13 @@ class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         is_alone = type(self) is ElectraRtdDiscriminator
         super().__init__(config.of_discriminator_alone() if is_alone else config)
         if config.learns.predicts:
-            self._add_stock_masked_lm(MODEL_FOR_MASKED_LM_MAPPING[type(config.discriminator_config)])
+            self._add_stock_masked_lm()
         else:
-            encoder = MODEL_MAPPING[type(config.discriminator_config)](config.discriminator_config)
+            encoder = build_encoder(config.discriminator_config)
             self.base_model_prefix = encoder.base_model_prefix
             self.add_module(self.base_model_prefix, encoder)
         if config.learns.detects:
-            activation = getattr(config, "hidden_act", None) or config.hidden_activation
+            activation = hidden_activation(config.discriminator_config)
             # The head reads two fields of a config, under ELECTRA's names.
             head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
             self.discriminator_predictions = ElectraDiscriminatorPredictions(head_config)
@@ -60,23 +60,30 @@ class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
 
-    def _add_stock_masked_lm(self, stock_class: type[PreTrainedModel]) -> None:
+    def _add_stock_masked_lm(self) -> None:
         """Hold the modules of a stock masked-LM model under their own names."""
-        stock = stock_class(self.config.discriminator_config)
+        stock = build_masked_lm(self.config.discriminator_config)
         for name, module in stock.named_children():
             self.add_module(name, module)
         self.base_model_prefix = stock.base_model_prefix
         is_tied = self.config.discriminator_config.tie_word_embeddings
         self._tied_weights_keys = dict(stock._tied_weights_keys) if is_tied else {}
-        # For its head; not registered, because all of it is here already.
+        # Not registered, because all of it is here already.
         self.__dict__["_stock"] = stock
+        self._masked_lm_head = masked_lm_head(stock)
 
     @property
     def heads(self) -> Heads:
         """What the objective may ask of the hidden states."""
         learns = self.config.learns
-        predict = (lambda hidden: masked_lm_logits(self._stock, hidden)) if learns.predicts else None
-        return Heads(self.discriminator_predictions if learns.detects else None, predict)
+
+        def predict(hidden: Tensor) -> Tensor:
+            return masked_lm_logits(self._stock, self._masked_lm_head, hidden)
+
+        return Heads(
+            detect=self.discriminator_predictions if learns.detects else None,
+            predict=predict if learns.predicts else None,
+        )
 
     def discriminate(
         self,

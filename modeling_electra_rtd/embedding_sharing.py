@@ -56,12 +56,15 @@ class DisentangledEmbedding(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def share(discriminator: PreTrainedModel, generators: dict[str, PreTrainedModel], sharing: str) -> dict[str, str]:
+def share(
+    discriminator: PreTrainedModel, generators: dict[str, PreTrainedModel], sharing: str, block: str
+) -> dict[str, str]:
     """Make encoders share what `sharing` says.
 
     Args:
         discriminator: its encoder.
         generators: the encoders of the generator by their names below the pair.
+        block: the name of the embedding block in the discriminator's family.
 
     Returns:
         The weights that are one: names below the pair, of the generator's and of the discriminator's encoder, the
@@ -71,8 +74,9 @@ def share(discriminator: PreTrainedModel, generators: dict[str, PreTrainedModel]
     for prefix, encoder in generators.items():
         if sharing == "tied":
             # One module, so that moving, sharding or resizing it happens once.
-            encoder.embeddings = discriminator.embeddings
-            tied |= {f"{prefix}.embeddings.{name}": f"embeddings.{name}" for name in _weights(encoder.embeddings)}
+            embeddings = getattr(discriminator, block)
+            setattr(encoder, block, embeddings)
+            tied |= {f"{prefix}.{block}.{name}": f"{block}.{name}" for name in _weights(embeddings)}
         elif sharing == "tied_words":
             encoder.set_input_embeddings(discriminator.get_input_embeddings())
             words = encoder.get_input_embeddings()

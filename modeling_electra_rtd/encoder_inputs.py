@@ -1,10 +1,33 @@
-"""How a batch is shown to an encoder: which positions are tokens, and who may attend to whom."""
+"""How a batch is shown to an encoder: which positions are tokens, where they stand, and who may attend to whom."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+
+
+# How a stock encoder is told which documents share a row.
+#   "attention": a mask in the form that the attention functions of `transformers` take: bool, or additive under eager;
+#   "boolean": a bool mask, whatever the attention;
+#   "document_ids": the numbers themselves, by an argument of that name.
+DocumentMask = Literal["attention", "boolean", "document_ids"]
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """What an encoder expects of its inputs.
+
+    Attributes:
+        document_mask: how packed documents are told apart.
+        first_position: `position_ids` of a document's first token; above 0 for tables that begin with padding.
+        accepted: which of `position_ids` and `token_type_ids` it takes; an encoder of relative positions needs none.
+    """
+
+    document_mask: DocumentMask = "attention"
+    first_position: int = 0
+    accepted: tuple[str, ...] = ("position_ids", "token_type_ids")
 
 
 def token_mask_of(input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor:
@@ -19,7 +42,11 @@ Side = Literal["both", "left", "right"]
 
 
 def document_attention_mask(
-    document_ids: Tensor, config: PreTrainedConfig, dtype: torch.dtype, reads: Side = "both"
+    document_ids: Tensor,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    form: DocumentMask = "attention",
+    reads: Side = "both",
 ) -> Any:
     """The mask that keeps packed documents from seeing each other, in the form the encoder takes.
 
@@ -30,6 +57,7 @@ def document_attention_mask(
         document_ids: `(batch, sequence)`, 0 for padding.
         dtype: of the attention scores, for the additive form that eager attention adds to them.
         reads: one side keeps every token from seeing the other.
+        form: `"attention"` or `"boolean"`.
 
     Returns:
         `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
@@ -43,7 +71,7 @@ def document_attention_mask(
         same_document = same_document & (before if reads == "left" else before.T)
 
     def in_form(allowed: Tensor) -> Tensor:
-        if config._attn_implementation != "eager":
+        if form == "boolean" or config._attn_implementation != "eager":
             return allowed
         zero = torch.zeros((), dtype=dtype, device=allowed.device)
         return torch.where(allowed, zero, torch.finfo(dtype).min)
@@ -59,6 +87,22 @@ def document_attention_mask(
     return masks
 
 
+def positions_from(first: int, position_ids: Tensor | None, token_mask: Tensor) -> Tensor:
+    """`(batch, sequence)` positions for a table whose first rows belong to padding.
+
+    Left to itself a stock encoder counts the ids that are not padding's; a generator may sample that very id into a
+    text, and every position behind it would be another.
+
+    Args:
+        first: position of a first token; padding stands at the one before.
+        position_ids: `(batch, sequence)` counted from 0, or `None` to count the tokens of the row.
+        token_mask: `(batch, sequence)` bool.
+    """
+    if position_ids is not None:
+        return position_ids + first
+    return token_mask.cumsum(dim=1) * token_mask + first - 1
+
+
 class EncoderInputs(nn.Module):
     """How a batch is shown to an encoder; shared by both networks of a pair."""
 
@@ -71,13 +115,25 @@ class EncoderInputs(nn.Module):
         reads: Side = "both",
         **inputs: Any,
     ) -> Tensor:
-        """Last hidden states, `(batch, sequence, hidden_size)`."""
+        """Last hidden states, `(batch, sequence, hidden_size)`.
+
+        Args:
+            encoder: built by `backbones`, which notes on it what it expects (`InputForm`).
+            reads: one side keeps every token from seeing the other.
+            inputs: `position_ids` counted from 0 in every document, `token_type_ids`.
+        """
+        form: InputForm = encoder.input_form
+        if form.first_position:
+            token_mask = token_mask_of(input_ids, attention_mask, document_ids)
+            inputs["position_ids"] = positions_from(form.first_position, inputs.get("position_ids"), token_mask)
+        inputs = {name: inputs[name] for name in form.accepted if inputs.get(name) is not None}
         if document_ids is None and reads != "both":
             document_ids = token_mask_of(input_ids, attention_mask, None).long()
-        if document_ids is not None:
+        if document_ids is not None and form.document_mask == "document_ids":
+            attention_mask, inputs["document_ids"] = None, document_ids
+        elif document_ids is not None:
             device_type = input_ids.device.type
             autocast = torch.is_autocast_enabled(device_type)
             dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
-            attention_mask = document_attention_mask(document_ids, encoder.config, dtype, reads)
-        inputs = {name: value for name, value in inputs.items() if value is not None}
+            attention_mask = document_attention_mask(document_ids, encoder.config, dtype, form.document_mask, reads)
         return encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state

@@ -9,17 +9,18 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import MaskedLMOutput
 
-from .backbones import backbone_of, config_from, hub_arguments_in
+from .backbones import backbone_of, build_encoder, build_masked_lm, config_from, hub_arguments_in
 from .checkpoint_layout import GENERATOR_SUBFOLDER, joined, objective_of
 from .corruption import ChosenPositions
 from .encoder_inputs import EncoderInputs
 from .objectives import Terms, token_log_probs
 from .release_push import PushedAsRelease
+from .stock_models import masked_lm_head, masked_lm_logits
 
 
 class Proposal(NamedTuple):
@@ -56,13 +57,15 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
     _supports_attention_backend = True
 
     def __init__(self, config: PreTrainedConfig):
+        # First, because it chooses the attention: not every family has what this class could do.
+        stock = build_masked_lm(config)
         super().__init__(config)
-        stock = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
         # Not registered as a child: it is the same model under another forward. One dict of modules serves both, so
         # whatever stock code replaces (resized embeddings, a new head) is replaced here as well.
         self.__dict__["_stock"] = stock
         self.__dict__["_modules"] = stock._modules
         self.base_model_prefix = stock.base_model_prefix
+        self._head = masked_lm_head(stock)
         self._tied_weights_keys = stock._tied_weights_keys
         self._no_split_modules = [backbone_of(config).layer_class]
         self.post_init()
@@ -137,7 +140,7 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         )
         if positions is not None:
             hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
-        return MaskedLMOutput(logits=masked_lm_logits(self._stock, hidden))
+        return MaskedLMOutput(logits=masked_lm_logits(self, self._head, hidden))
 
     def propose(
         self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
@@ -156,15 +159,6 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         return Proposal(log_probs, -text_log_probs * chosen.weights)
 
 
-def masked_lm_logits(stock: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """`(..., vocab_size)`: the masked-LM head of a stock model, which is whatever stands beside its encoder, in
-    order."""
-    for name, layer in stock._modules.items():
-        if name != stock.base_model_prefix:
-            hidden = layer(hidden)
-    return hidden
-
-
 class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
     """Says of every token what it could have been, from the text on its left and, by a second encoder, on its right
     (Electric, section 2.3). Nothing is masked, so one pass knows all positions.
@@ -180,17 +174,19 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__(config)
-        self.left_to_right = MODEL_MAPPING[type(config)](config)
-        self.right_to_left = MODEL_MAPPING[type(config)](config)
-        self.right_to_left.embeddings = self.left_to_right.embeddings
+        self.left_to_right = build_encoder(config)
+        self.right_to_left = build_encoder(config)
+        block = backbone_of(config).embeddings
+        embeddings = getattr(self.left_to_right, block)
+        setattr(self.right_to_left, block, embeddings)
         words = self.left_to_right.get_input_embeddings().weight
         self.dense = nn.Linear(2 * config.hidden_size, words.shape[1])
         self.activation = ACT2FN["gelu"]
         self.norm = nn.LayerNorm(words.shape[1])
         self.bias = nn.Parameter(torch.zeros(len(words)))
         self._tied_weights_keys = {
-            f"right_to_left.embeddings.{name}": f"left_to_right.embeddings.{name}"
-            for name, _ in self.left_to_right.embeddings.named_parameters()
+            f"right_to_left.{block}.{name}": f"left_to_right.{block}.{name}"
+            for name, _ in embeddings.named_parameters()
         }
         self._no_split_modules = [backbone_of(config).layer_class]
         self.post_init()

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import ModernBertConfig
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -39,6 +39,10 @@ from .encoder_inputs import token_mask_of
 from .generators import ElectraRtdGenerator, TableGenerator, TwoTowerGenerator
 from .objectives import TERMS
 from .pair_loading import LoadsPairs
+
+
+# Behind the name of a family, that of its pair.
+_PAIR_SUFFIX = "RtdForPreTraining"
 
 
 @dataclass
@@ -97,7 +101,8 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         tied = {}
         if self.config.has_generator_network:
             encoders = {f"generator.{name}": encoder for name, encoder in self.generator.encoders().items()}
-            shared = share(self.encoder, encoders, self.config.embedding_sharing)
+            block = backbone_of(self.config.discriminator_config).embeddings
+            shared = share(self.encoder, encoders, self.config.embedding_sharing, block)
             tied = {name: f"{self.base_model_prefix}.{source}" for name, source in shared.items()}
         # The modules are one already; saving and loading need to know it.
         self._tied_weights_keys = {**(self._tied_weights_keys or {}), **tied}
@@ -360,11 +365,17 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
 ElectraRtdGenerator.pair_class = ElectraRtdForPreTraining
 
 
-class ModernBertRtdForPreTraining(ElectraRtdForPreTraining):
-    """The pair of a family that `transformers` has no pre-training class for.
+def __getattr__(name: str) -> type[ElectraRtdForPreTraining]:
+    """`ModernBertRtdForPreTraining` and the like: the pair under the name of a family.
 
-    `AutoModelForPreTraining` registers such a class under the family's config when it loads it, and wants to find that
-    config named here. Otherwise it is `ElectraRtdForPreTraining`.
+    Where `transformers` has no pre-training class for a family, `AutoModelForPreTraining` registers the class that it
+    loads under the family's config, and wants to find that config named there. Otherwise it is
+    `ElectraRtdForPreTraining`.
     """
-
-    config_class = ModernBertConfig
+    family = name.removesuffix(_PAIR_SUFFIX)
+    config_class = None if family in ("", name) else getattr(transformers, f"{family}Config", None)
+    if config_class is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    code = type(name, (ElectraRtdForPreTraining,), {"config_class": config_class, "__module__": __name__})
+    globals()[name] = code
+    return code

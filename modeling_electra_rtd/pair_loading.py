@@ -4,12 +4,12 @@ import os
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
-from .backbones import HUB_ARGUMENTS, config_from, generator_config_for, hub_arguments_in
+from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for, hub_arguments_in
 from .checkpoint_layout import (
     GENERATOR_SUBFOLDER,
     generator_config_in,
@@ -207,8 +207,12 @@ def _loaded(
 
 def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
     """Whether two models hold equal embedding blocks, values included."""
-    one, other = (model.base_model.embeddings.state_dict() for model in (first, second))
+    one, other = (_embeddings(model.base_model).state_dict() for model in (first, second))
     return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+
+
+def _embeddings(encoder: PreTrainedModel) -> nn.Module:
+    return getattr(encoder, backbone_of(encoder.config).embeddings)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -219,5 +223,6 @@ def _start_from(source: PreTrainedModel, target: PreTrainedModel) -> None:
     """Start an encoder from the embeddings of another and, where it is as wide, from its first layers."""
     state, wanted = native_state(source), target.state_dict()
     as_wide = source.config.hidden_size == target.config.hidden_size
-    names = [name for name in wanted if as_wide or name.startswith("embeddings.")]
+    block = backbone_of(source.config).embeddings
+    names = [name for name in wanted if as_wide or name.startswith(f"{block}.")]
     target.load_state_dict({**wanted, **{name: state[name] for name in names}})

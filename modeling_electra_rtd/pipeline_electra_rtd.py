@@ -17,6 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
+from .backbones import longest_row
+
 
 TASK = "replaced-token-detection"
 # Of the probabilities of a word's tokens; "none" keeps the tokens apart.
@@ -214,7 +216,8 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
 
     def _window_size(self, max_length: int | None = None, stride: int | None = None) -> tuple[int, int]:
         """Tokens of a window without its special tokens, and tokens that two windows share."""
-        longest = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 512))
+        config = getattr(self.model.config, "discriminator_config", self.model.config)
+        longest = min(self.tokenizer.model_max_length, longest_row(config) or 512)
         special = self.tokenizer.num_special_tokens_to_add()
         if max_length is not None and not special < max_length <= longest:
             raise ValueError(f"max_length is {max_length}; it must be in [{special + 1}, {longest}]")

@@ -5,17 +5,31 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
-from tiny import FAMILIES, tiny_config, tiny_electra_config, tiny_modernbert_config
-from transformers import AutoModel, BertConfig, ElectraConfig
+from tiny import (
+    ALL_FAMILIES,
+    DEBERTA_V3,
+    OBJECTIVE,
+    tiny_config,
+    tiny_electra_config,
+    tiny_modernbert_config,
+    tiny_text,
+)
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, ElectraConfig
 
+from modeling_electra_rtd import ElectraRtdConfig
 from modeling_electra_rtd.backbones import (
     BACKBONES,
     backbone_config,
     backbone_of,
+    build_encoder,
     check_sizes,
     config_from,
+    discriminator_architecture_of,
     generator_config_for,
+    longest_row,
     nearest,
 )
 
@@ -24,21 +38,78 @@ MODELS = Path(__file__).parents[1] / "configuration" / "models"
 
 
 def test_the_table_names_what_stock_models_are_made_of():
-    assert set(BACKBONES) == set(FAMILIES)
-    for family in FAMILIES:
+    assert set(BACKBONES) == set(ALL_FAMILIES)
+    for family in ALL_FAMILIES:
         backbone = backbone_of(tiny_config(family))
         model = AutoModel.from_config(tiny_config(family))
         layers = [module for module in model.modules() if type(module).__name__ == backbone.layer_class]
         assert len(layers) == 3
-        # A generator is narrower than its embeddings only where the stock encoder projects them.
-        wide = {"embedding_size": 16} if family == "electra" else {}
-        assert hasattr(AutoModel.from_config(tiny_config(family, **wide)), "embeddings_project") == backbone.narrows
+        # A generator is narrower than its embeddings only where the stock encoder projects them, behind the block.
+        assert hasattr(model, "embeddings_project") == backbone.narrows
         assert hasattr(transformers, backbone.discriminator_architecture)
+        if family != "electra":
+            assert backbone.discriminator_architecture == type(model).__name__ == discriminator_architecture_of(family)
+        assert (getattr(model, "pooler", None) is not None) == (backbone.unused == ("pooler",))
+        tables = [m for n, m in model.named_modules() if isinstance(m, nn.Embedding) and n.endswith("n_embeddings")]
+        follows = [table.padding_idx is not None for table in tables if table.num_embeddings == 64]
+        assert backbone.positions_follow_padding == any(follows)
 
 
-def test_a_family_that_is_not_in_the_table_is_refused_by_name():
-    with pytest.raises(ValueError, match="'bert' has no RTD backbone here; .*modernbert"):
-        backbone_of(BertConfig())
+@pytest.mark.parametrize("family", ["roberta", "camembert", "xlm-roberta"])
+def test_the_longest_row_is_what_padding_leaves_of_the_table(family):
+    config = tiny_config(family, pad_token_id=1, max_position_embeddings=20)
+    assert longest_row(config) == 18
+    encoder = AutoModel.from_config(config).eval()
+    encoder(torch.full((1, 18), 7))
+    with pytest.raises((IndexError, RuntimeError), match="index"):
+        encoder(torch.full((1, 19), 7))
+    assert longest_row(tiny_config("bert", max_position_embeddings=20)) == 20
+    assert longest_row(AutoConfig.for_model("t5")) is None
+    with pytest.raises(ValueError, match=f"pad_token_id is None, and {family} counts positions from it"):
+        backbone_of(tiny_config(family, pad_token_id=None))
+
+
+def test_a_published_vocabulary_brings_its_special_tokens():
+    for family, size, mask, special in (
+        ("bert", 30522, 103, [0, 101, 102, 103]),
+        ("bert", 28996, 103, [0, 101, 102, 103]),
+        ("roberta", 50265, 50264, [0, 1, 2, 50264]),
+        ("camembert", 32005, 32004, [1, 5, 6, 32004]),
+        ("xlm-roberta", 250002, 250001, [0, 1, 2, 250001]),
+        ("deberta-v2", 128100, 128000, [0, 1, 2, 128000]),
+        ("nomic_bert", 30528, 103, [0, 101, 102, 103]),
+    ):
+        config = ElectraRtdConfig.from_discriminator(tiny_config(family, vocab_size=size))
+        assert (config.mask_token_id, config.special_token_ids) == (mask, special)
+    assert ElectraRtdConfig.from_discriminator(tiny_config("roformer")).mask_token_id is None
+
+
+def test_the_fields_of_a_debertav3_checkpoint_are_fields_of_a_recipe():
+    # Stock DebertaV2Config declares none of them, and its model reads them.
+    config = backbone_config({"model_type": "deberta-v2", "hidden_size": 32, "num_attention_heads": 4, **DEBERTA_V3})
+    encoder = AutoModel.from_config(config).encoder
+    assert encoder.rel_embeddings.num_embeddings == 8 and hasattr(encoder, "LayerNorm")
+    assert not hasattr(encoder.layer[0].attention.self, "pos_key_proj")
+
+
+@pytest.mark.parametrize(
+    ("family", "field", "message"),
+    [
+        ("roformer", {"rotary_value": True}, "roformer with rotary_value True cannot keep packed documents apart"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "deberta-v2 with conv_kernel_size 3 cannot keep packed documents"),
+        ("bert", {"is_decoder": True}, "bert with is_decoder True reads a text from one side"),
+    ],
+)
+def test_what_would_train_wrongly_is_refused(family, field, message):
+    config = tiny_config(family, **field)
+    with pytest.raises(ValueError, match=message):
+        backbone_of(config)
+    with pytest.raises(ValueError, match=message):
+        build_encoder(config)
+    with pytest.raises(ValueError, match=message):
+        ElectraRtdConfig(discriminator_config=tiny_config(family), generator_config=config, **OBJECTIVE)
+    with pytest.raises(ValueError, match=message):
+        backbone_config({"model_type": family, **field})
 
 
 def test_the_nearest_name_is_suggested():
@@ -46,7 +117,7 @@ def test_the_nearest_name_is_suggested():
     assert nearest("xyz", ["b", "a"]) == "; allowed: a, b"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_a_config_from_values_is_the_stock_one(family):
     config = tiny_config(family)
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
@@ -63,7 +134,10 @@ def test_a_config_from_values_is_the_stock_one(family):
     ("values", "message"),
     [
         ({"model_type": "electr"}, "'electr' is not a backbone; did you mean 'electra'?"),
-        ({"hidden_size": 8}, "None is not a backbone; allowed: electra, modernbert"),
+        ({"hidden_size": 8}, "None is not a backbone; allowed: bert, camembert, deberta-v2, electra, modernbert"),
+        ({"model_type": "deberta-v2", "position_bucket": 8}, "deberta-v2 field 'position_bucket'; did you mean 'pos"),
+        ({"model_type": "deberta-v2", "share_att_key": "yes"}, "share_att_key is 'yes'; it must be of type bool"),
+        ({"model_type": "t5"}, "'t5' cannot be pre-trained with RTD: it is an encoder with a decoder"),
         ({"model_type": "electra", "hiden_size": 8}, "electra field 'hiden_size'; did you mean 'hidden_size'?"),
         ({"model_type": "modernbert", "embedding_size": 8}, "unknown modernbert field 'embedding_size'"),
         ({"model_type": "electra", "hidden_size": "wide"}, "electra config: .*hidden_size.*wide"),
@@ -115,6 +189,32 @@ def test_defaults_are_a_quarter_of_the_width_for_electra_and_half_the_depth_for_
     source = tiny_modernbert_config(num_hidden_layers=6, layer_types=["sliding_attention", "full_attention"] * 3)
     assert generator_config_for(source).layer_types == ["sliding_attention", "full_attention", "sliding_attention"]
     assert AutoModel.from_config(generator_config_for(source)).layers[1].attention_type == "full_attention"
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_by_default_a_generator_is_narrower_where_embeddings_are_projected_and_half_as_deep_elsewhere(family):
+    discriminator = tiny_config(family, num_hidden_layers=6)
+    generator = generator_config_for(discriminator)
+    narrows = family in ("electra", "roformer")
+    assert (generator.hidden_size, generator.num_hidden_layers) == ((8, 6) if narrows else (32, 3))
+    embeddings = [
+        getattr(AutoModel.from_config(config), BACKBONES[family].embeddings).state_dict()
+        for config in (discriminator, generator)
+    ]
+    assert {name: value.shape for name, value in embeddings[0].items()} == {
+        name: value.shape for name, value in embeddings[1].items()
+    }
+    deeper = generator_config_for(discriminator, generator_depth=2 / 3)
+    assert deeper.num_hidden_layers == 4
+    logits = AutoModelForMaskedLM.from_config(deeper)(**tiny_text()).logits
+    assert logits.isfinite().all()
+
+
+def test_a_block_that_projects_inside_is_shared_only_at_equal_width():
+    wide, narrow = (tiny_config("deberta-v2", embedding_size=16, hidden_size=size) for size in (32, 16))
+    with pytest.raises(ValueError, match="equal embedding_size, but the discriminator has 32 and the generator 16"):
+        ElectraRtdConfig(discriminator_config=wide, generator_config=narrow, **OBJECTIVE)
+    ElectraRtdConfig(discriminator_config=wide, generator_config=narrow, embedding_sharing="none", **OBJECTIVE)
 
 
 @pytest.mark.parametrize(

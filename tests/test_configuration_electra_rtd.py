@@ -16,7 +16,7 @@ from tiny import (
     tiny_modernbert_config,
     tiny_tokenizer,
 )
-from transformers import AutoConfig, BertConfig, BertTokenizer, ElectraConfig, ModernBertConfig
+from transformers import AutoConfig, BertTokenizer, ElectraConfig, GPT2Config, ModernBertConfig
 
 from modeling_electra_rtd import ElectraRtdConfig
 from modeling_electra_rtd.checkpoint_layout import native_config
@@ -92,7 +92,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
         ({"generator_config": tiny_modernbert_config()}, "one family, not 'electra' and 'modernbert'"),
         ({"generator_config": tiny_electra_config(num_attention_heads=5)}, "generator: num_attention_heads 5"),
         ({"generator_config": {"hidden_size": 8}}, "generator_config is None; it must be a stock config"),
-        ({"generator_config": BertConfig(vocab_size=150)}, "'bert' has no RTD backbone"),
+        ({"generator_config": GPT2Config(vocab_size=150)}, "'gpt2' cannot be pre-trained with RTD: it reads"),
         ({"discriminator_config": None}, "discriminator_config is None"),
         ({"discriminator_config": {"model_type": "elektra"}}, "discriminator_config is 'elektra'"),
         ({"discriminator_config": tiny_electra_config(num_attention_heads=5)}, "num_attention_heads 5 .*size 32"),

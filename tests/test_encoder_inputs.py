@@ -3,7 +3,8 @@
 import pytest
 import torch
 from tiny import (
-    FAMILIES,
+    ALL_FAMILIES,
+    OWN_ATTENTION,
     SPECIAL,
     stock_discriminator_logits,
     tiny_config,
@@ -13,11 +14,13 @@ from tiny import (
     uniforms_for,
 )
 
-from modeling_electra_rtd.encoder_inputs import document_attention_mask
+from modeling_electra_rtd.encoder_inputs import document_attention_mask, positions_from
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+FORMS = [(family, form) for family in ALL_FAMILIES for form in ("sdpa", "eager")[family in OWN_ATTENTION :]]
+
+
+@pytest.mark.parametrize(("family", "attention"), FORMS)
 def test_packed_documents_do_not_see_each_other(family, attention):
     model = tiny_pair(family)
     model.set_attn_implementation(attention)
@@ -53,8 +56,7 @@ def test_packed_documents_do_not_see_each_other(family, attention):
             start += size
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("family", "attention"), FORMS)
 def test_one_document_a_row_equals_the_stock_padding_mask(family, attention):
     model, batch = tiny_pair(family), tiny_text()
     model.set_attn_implementation(attention)
@@ -63,6 +65,38 @@ def test_one_document_a_row_equals_the_stock_padding_mask(family, attention):
         expected = stock_discriminator_logits(model, **batch)
         found = model.discriminate(batch["input_ids"], document_ids=batch["attention_mask"])
     torch.testing.assert_close(found[tokens], expected[tokens], atol=1e-5, rtol=1e-5)
+
+
+def test_positions_behind_padding_by_hand():
+    token_mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]]).bool()
+    # Counted as RoBERTa does: padding stands at the id of its token, 1.
+    assert positions_from(2, None, token_mask).tolist() == [[2, 3, 4, 1], [1, 2, 3, 4]]
+    assert positions_from(2, torch.tensor([[0, 1, 0, 1]]), token_mask).tolist() == [[2, 3, 2, 3]]
+
+
+def test_a_sampled_padding_token_moves_no_position():
+    model, text = tiny_pair("roberta", encoder={"pad_token_id": 1}), tiny_text(1, 12)["input_ids"]
+    text[0, 4] = 1
+    with torch.no_grad():
+        found = model.encode(model.encoder, text, None, None)
+        expected = model.encoder(text, position_ids=torch.arange(2, 14)[None]).last_hidden_state
+        counted_by_ids = model.encoder(text).last_hidden_state
+    torch.testing.assert_close(found, expected)
+    assert (found - counted_by_ids).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("family", ["roberta", "camembert", "xlm-roberta"])
+def test_positions_are_counted_as_the_stock_model_counts_them(family):
+    # The last position that the table has, and padding on either side.
+    model = tiny_pair(family, encoder={"pad_token_id": 1, "max_position_embeddings": 26})
+    text = tiny_text(2, 24)
+    text["input_ids"][text["attention_mask"] == 0] = 1
+    for batch in (text, {name: value.flip(1) for name, value in text.items()}):
+        tokens = batch["attention_mask"].bool()
+        with torch.no_grad():
+            found = model.encode(model.encoder, batch["input_ids"], batch["attention_mask"], None)
+            expected = model.encoder(**batch).last_hidden_state
+        assert torch.equal(found[tokens], expected[tokens])
 
 
 def test_document_mask_by_hand():
@@ -78,10 +112,11 @@ def test_document_mask_by_hand():
     for name, value in document_attention_mask(document_ids, config, torch.bfloat16).items():
         assert value.dtype == torch.bfloat16
         assert torch.equal(value == 0, masks[name])
+        assert torch.equal(document_attention_mask(document_ids, config, torch.float32, "boolean")[name], masks[name])
         assert (value[~masks[name]] == torch.finfo(torch.bfloat16).min).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_packing_changes_no_loss(family):
     # The same two documents in one row and in two, the same choices: to choose, `uniforms` go with the tokens.
     model = tiny_pair(family, mask_probability=1.0)

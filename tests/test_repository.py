@@ -21,13 +21,15 @@ PACKAGE = "modeling_electra_rtd"
 FLOW = [
     "machine",
     "cpu_dropout",
+    "encoder_inputs",
+    "stock_models",
+    "derived_backbones",
     "backbones",
     "recipe_files",
     "corruption",
     "objectives",
     "checkpoint_layout",
     "configuration_electra_rtd",
-    "encoder_inputs",
     "embedding_sharing",
     "release_push",
     "generators",
@@ -121,6 +123,7 @@ REMOTE_CODE = [
     "checkpoint_layout",
     "configuration_electra_rtd",
     "corruption",
+    "derived_backbones",
     "discriminator",
     "embedding_sharing",
     "encoder_inputs",
@@ -130,6 +133,7 @@ REMOTE_CODE = [
     "pair_loading",
     "pipeline_electra_rtd",
     "release_push",
+    "stock_models",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 

@@ -150,6 +150,11 @@ def test_data_that_does_not_fit_is_refused_before_any_work(data, tmp_path):
     small["discriminator"] = {**small["discriminator"], "vocab_size": 20}
     with pytest.raises(ValueError, match="vocab_size is 20, but the tokenizer has"):
         pretrain(recipe(data, tmp_path / "run", model=small))
+    # The table's first position is padding's.
+    sizes = {name: value for name, value in small["discriminator"].items() if name not in ("model_type", "vocab_size")}
+    short = {"discriminator": {"model_type": "roberta", "max_position_embeddings": 32, **sizes}}
+    with pytest.raises(ValueError, match="max_length is 32, .* max_position_embeddings 32, 1 of them padding's"):
+        pretrain(recipe(data, tmp_path / "run", model=short))
     assert not (tmp_path / "run").exists()
 
 

@@ -12,7 +12,7 @@ from tiny import tiny_config, tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
 from modeling_electra_rtd.sharing import scan
-from modeling_electra_rtd.sharing.remote_code import AUTO_MAPS, CUSTOM_PIPELINES, remote_code_files
+from modeling_electra_rtd.sharing.remote_code import CUSTOM_PIPELINES, auto_map_of, remote_code_files
 from modeling_electra_rtd.sharing.scan import uploadable_files
 
 
@@ -43,11 +43,11 @@ def test_only_this_packages_own_code_passes(release):
     for name, path in remote_code_files().items():
         shutil.copyfile(path, release / name)
     config = json.loads((release / "config.json").read_text())
-    honest = config | {"auto_map": AUTO_MAPS["electra"], "custom_pipelines": CUSTOM_PIPELINES}
+    honest = config | {"auto_map": auto_map_of("electra"), "custom_pipelines": CUSTOM_PIPELINES}
     (release / "config.json").write_text(json.dumps(honest))
     assert {path.as_posix() for path in uploadable_files(str(release))} > set(remote_code_files())
     for key, value in (
-        ("auto_map", AUTO_MAPS["electra"] | {"AutoConfig": "configuration_electra_rtd.ElectraRtdConfig"}),
+        ("auto_map", auto_map_of("electra") | {"AutoConfig": "configuration_electra_rtd.ElectraRtdConfig"}),
         ("auto_map", {"AutoModelForPreTraining": "evil/repo--modeling_electra_rtd.ElectraRtdForPreTraining"}),
         ("custom_pipelines", {"fill-mask": {"impl": "evil/repo--run.Run"}}),
     ):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from tiny import OBJECTIVE, tiny_electra_config, tiny_modernbert_config
+from tiny import ALL_FAMILIES, OBJECTIVE, tiny_config, tiny_electra_config, tiny_modernbert_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
@@ -61,6 +61,17 @@ def test_flops_are_those_of_a_real_step(family, rows, length, objective, more):
     assert sum(cost.parameters.values()) == real.num_parameters()
     assert sum(cost.flops(part) for part in (GENERATOR, DISCRIMINATOR, OPTIMIZER)) == cost.flops()
     assert bool(cost.flops(OPTIMIZER)) == ("muon_learning_rate" in more)
+
+
+@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if family not in CONFIGS])
+def test_flops_of_families_with_attention_and_poolers_of_their_own(family):
+    config = ElectraRtdConfig.from_discriminator(tiny_config(family), **OBJECTIVE)
+    cost = count_step(lambda: ElectraRtdForPreTraining(config), run(2), 16, "cpu")
+    with FlopCounterMode(display=False) as counter:
+        real_step(config, run(2), 16)()
+    assert 2 * cost.flops() == counter.get_total_flops()
+    assert sum(cost.flops(part) for part in (GENERATOR, DISCRIMINATOR)) == cost.flops()
+    assert sum(cost.parameters.values()) == ElectraRtdForPreTraining(config).num_parameters()
 
 
 @pytest.mark.parametrize("width", [0.25, 0.5, 1.0])

@@ -1,12 +1,12 @@
-"""Pairs, texts and a tokenizer small enough to check by hand, in both backbone families."""
+"""Pairs, texts and a tokenizer small enough to check by hand, in every family of the table of backbones."""
 
 import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import (
+    CONFIG_MAPPING,
     AutoModel,
     BertTokenizer,
     ElectraConfig,
@@ -15,12 +15,20 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.activations import ACT2FN
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.corruption import number_of_uniforms
 
 
+# The two that differ most stand for all where a test is not about what a family does its own way.
 FAMILIES = ("electra", "modernbert")
+ALL_FAMILIES = (
+    *FAMILIES,
+    *("bert", "roberta", "camembert", "xlm-roberta", "roformer", "deberta-v2", "nomic_bert"),
+)
+# Attention of their own, whatever is asked for.
+OWN_ATTENTION = ("roformer", "deberta-v2")
 VOCABULARY = 150
 PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIAL = [PAD, CLS, SEP, MASK]
@@ -63,8 +71,27 @@ def tiny_modernbert_config(**overrides: Any) -> ModernBertConfig:
     return ModernBertConfig(**values | overrides)
 
 
+# Of a DeBERTaV3 checkpoint, with few buckets.
+DEBERTA_V3 = {
+    "relative_attention": True,
+    "position_buckets": 4,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+_OF_A_FAMILY: dict[str, dict[str, Any]] = {"roformer": {"embedding_size": 16}, "deberta-v2": DEBERTA_V3}
+
+
 def tiny_config(family: str, **overrides: Any) -> PreTrainedConfig:
-    return {"electra": tiny_electra_config, "modernbert": tiny_modernbert_config}[family](**overrides)
+    if family in FAMILIES:
+        return {"electra": tiny_electra_config, "modernbert": tiny_modernbert_config}[family](**overrides)
+    values = tiny_electra_config().to_dict()
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    names += ("max_position_embeddings", "pad_token_id", "hidden_dropout_prob", "attention_probs_dropout_prob")
+    values = {name: values[name] for name in names}
+    return CONFIG_MAPPING[family](**values | _OF_A_FAMILY.get(family, {}) | overrides)
 
 
 @torch.no_grad()
@@ -136,5 +163,6 @@ def stock_discriminator_logits(model: ElectraRtdForPreTraining, input_ids, atten
     stock.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
     hidden = stock(input_ids, attention_mask=attention_mask).last_hidden_state
     dense, last = "discriminator_predictions.dense.", "discriminator_predictions.dense_prediction."
-    hidden = functional.gelu(hidden @ head[dense + "weight"].T + head[dense + "bias"])
+    activation = ACT2FN[getattr(config, "hidden_act", None) or config.hidden_activation]
+    hidden = activation(hidden @ head[dense + "weight"].T + head[dense + "bias"])
     return (hidden @ head[last + "weight"].T + head[last + "bias"]).squeeze(-1)

@@ -17,6 +17,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.trainer import TRAINING_ARGS_NAME
 
+from ..backbones import longest_row
 from ..cpu_dropout import use_cpu_dropout
 from ..data.tokenization import load_tokenizer
 from ..machine import keep_freed_memory
@@ -66,7 +67,7 @@ class TaskRun:
             task=task,
             labels=tuple(data.labels),
             tokenizer=tokenizer,
-            max_length=min(self.settings.max_length, getattr(config, "max_position_embeddings", sys.maxsize)),
+            max_length=min(self.settings.max_length, longest_row(config) or sys.maxsize),
             **self.options,
         )
         if self.settings.label_smoothing_factor and (

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..backbones import config_from, generator_config_for
+from ..backbones import check_row_length, config_from, generator_config_for
 from ..checkpoint_layout import native_config
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..corruption import slots_per_row
@@ -16,7 +16,7 @@ from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .calibration import Calibration, Rates, calibrate, load_calibration
 from .recipes import Recipe, model_config
-from .run import pair_config, pair_config_of
+from .run import pair_config, pair_config_of, row_length
 from .schedules import StepShape
 from .step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, StepCost, count_run, count_step
 
@@ -128,7 +128,7 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
     prepared = data.blocks or data.validation_blocks
     if prepared is not None and not os.path.isfile(os.path.join(prepared, MANIFEST)):
         prepared = None
-    length = data.max_length or (read_manifest(prepared)["max_length"] if prepared else 128)
+    length = row_length(data, prepared)
     source = data.tokenizer or (os.path.join(prepared, TOKENIZER) if prepared else None)
     if model.discriminator_checkpoint is not None:
         config = _continued_config(recipe)
@@ -147,10 +147,7 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
         special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
         token_ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
         config = pair_config_of(model, size, token_ids, special)
-    positions = config.max_position_embeddings
-    # Those with token types look positions up in a table; rotary ones have no end.
-    if length > positions and hasattr(config.discriminator_config, "type_vocab_size"):
-        raise ValueError(f"max_length is {length}, but the encoder has max_position_embeddings {positions}")
+    check_row_length(config.discriminator_config, length)
     return config, length
 
 

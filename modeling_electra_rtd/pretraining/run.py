@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..backbones import check_row_length
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
@@ -62,6 +63,8 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     transformers.set_seed(arguments.seed)
     checkpoints = recipe.model.checkpoints()
     model = build_model(recipe.model, tokenizer, checkpoints)
+    for network in (model, model.generator):
+        check_row_length(network.encoder.config, row_length(recipe.data, recipe.data.blocks))
     if held_out is None and arguments.eval_strategy != "no":
         raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
     trainer = ElectraRtdTrainer(
@@ -122,6 +125,11 @@ def evaluate(model: str, blocks: str, split: str = "validation", max_blocks: int
     return {name.removeprefix("eval_"): value for name, value in metrics.items()}
 
 
+def row_length(data: DataRecipe, prepared: str | None) -> int:
+    """Positions of a row: as the recipe says, as the blocks in a folder have, or 128 for a stream."""
+    return data.max_length or (read_manifest(prepared)["max_length"] if prepared else 128)
+
+
 def load_data(data: DataRecipe) -> tuple[Dataset | IterableDataset, Dataset | None, PreTrainedTokenizerBase]:
     """Training blocks or stream, held-out blocks if there are any, and the tokenizer they were made with.
 
@@ -151,7 +159,7 @@ def load_data(data: DataRecipe) -> tuple[Dataset | IterableDataset, Dataset | No
         text_column=data.text_column,
         documents=data.documents,
         tokenizer=data.tokenizer,
-        max_length=data.max_length or 128,
+        max_length=row_length(data, None),
     )
     return stream, held_out, tokenizer
 

@@ -4,10 +4,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from transformers import PreTrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..modeling_electra_rtd import ElectraRtdForPreTraining, ModernBertRtdForPreTraining
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import TASK, ReplacedTokenDetectionPipeline
 
 
@@ -15,11 +15,13 @@ def _reference(code: type) -> str:
     return f"{code.__module__.rpartition('.')[2]}.{code.__name__}"
 
 
-# What the config of a release says about its code, in the words of `transformers`; the pair by family.
-AUTO_MAPS = {
-    "electra": {"AutoModelForPreTraining": _reference(ElectraRtdForPreTraining)},
-    "modernbert": {"AutoModelForPreTraining": _reference(ModernBertRtdForPreTraining)},
-}
+def auto_map_of(model_type: str) -> dict[str, str]:
+    """What the config of a release says about its code, in the words of `transformers`: the pair, by its family."""
+    module, _, name = _reference(ElectraRtdForPreTraining).partition(".")
+    family = CONFIG_MAPPING[model_type].__name__.removesuffix("Config")
+    return {"AutoModelForPreTraining": f"{module}.{name.replace('Electra', family, 1)}"}
+
+
 CUSTOM_PIPELINES = {
     TASK: {"impl": _reference(ReplacedTokenDetectionPipeline), "pt": ["AutoModelForPreTraining"], "type": "text"}
 }
@@ -36,6 +38,6 @@ def remote_code_files() -> dict[str, Path]:
 
 def add_remote_code(folder: Path, config: PreTrainedConfig) -> None:
     """Copy the files into a release, and name their classes in its config."""
-    config.auto_map, config.custom_pipelines = AUTO_MAPS[config.model_type], CUSTOM_PIPELINES
+    config.auto_map, config.custom_pipelines = auto_map_of(config.model_type), CUSTOM_PIPELINES
     for name, path in remote_code_files().items():
         shutil.copyfile(path, folder / name)

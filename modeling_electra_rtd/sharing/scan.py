@@ -10,9 +10,10 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING
 
 from ..checkpoint_layout import is_joint, objective_of
-from .remote_code import AUTO_MAPS, CUSTOM_PIPELINES, remote_code_files
+from .remote_code import CUSTOM_PIPELINES, auto_map_of, remote_code_files
 
 
 # What a release and its card are made of. Anything else is refused by name rather than passed over.
@@ -166,9 +167,10 @@ def _problems_of_code_names(path: Path) -> list[str]:
         return [" is not JSON"]
     if not isinstance(values, dict):
         return [" is no JSON object"]
-    own = {"auto_map": [*AUTO_MAPS.values()], "custom_pipelines": [CUSTOM_PIPELINES]}
+    family = values.get("model_type")
+    own = {"auto_map": auto_map_of(family) if family in CONFIG_MAPPING else None, "custom_pipelines": CUSTOM_PIPELINES}
     named = own.keys() & values.keys()
-    return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] not in own[key]]
+    return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] != own[key]]
 
 
 def _problems_of_card(path: Path) -> list[str]:
