@@ -36,22 +36,22 @@ def script(monkeypatch):
     return module
 
 
-def command(data: str, folder: Path, *more: str) -> list[str]:
-    settings = {**SMALL_RUN, "blocks": data, "max_length": "32", "eval_strategy": "no", "discriminator": MODEL}
-    return [
-        "tiny",
-        "--output-dir",
-        str(folder),
-        "--set",
-        *(f"{name}={value}" for name, value in settings.items()),
-        *more,
-    ]
+def settings(data: str, **changes: str) -> list[str]:
+    values = {
+        **SMALL_RUN,
+        "blocks": data,
+        "max_length": "32",
+        "eval_strategy": "no",
+        "discriminator": MODEL,
+        **changes,
+    }
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_path, capsys):
     variants = ["--variant", "muon", "--variant", "adamw", "muon_learning_rate=none", "--seeds", "1"]
-    variants += ["--set", *command(data, tmp_path)[4:], "save_strategy=steps", "save_steps=1"]
-    comparison = ["tiny", "--output-dir", str(tmp_path), *variants]
+    changes = settings(data, save_strategy="steps", save_steps="1")
+    comparison = ["tiny", "--output-dir", str(tmp_path), *variants, "--set", *changes]
     assert script.main(comparison) == 0
     shown = capsys.readouterr().out
     assert len(script.executed) == 2
@@ -63,11 +63,12 @@ def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_p
         assert own["recipe"]["training"]["muon_learning_rate"] == (None if run["variant"] == "adamw" else 0.02)
     printed = shown[shown.rindex("\n| variant") :]
     assert printed.startswith("\n" + script.table(record["runs"]))
-    # Again: nothing is trained, and the table is the same. With something else to train, the folder is refused.
-    assert script.main(comparison) == 0
-    assert capsys.readouterr().out == printed and len(script.executed) == 2
-    assert script.main([*comparison, "weight_decay=0.5"]) == 2
-    assert "muon-seed1 holds a run with other settings" in capsys.readouterr().err
+    # A finished run is taken as it is, and one with other settings is refused.
+    own = json.loads((tmp_path / "muon-seed1" / "run.json").read_text())
+    assert script.trained("tiny", script.overrides_of([*changes, "seed=1"]), tmp_path / "muon-seed1") == own
+    assert len(script.executed) == 2
+    with pytest.raises(ValueError, match="muon-seed1 holds a run with other settings"):
+        script.trained("tiny", script.overrides_of([*changes, "seed=2"]), tmp_path / "muon-seed1")
     # One run that was stopped after its first checkpoint, and one that was stopped before it.
     for name, kept in (("muon", ["checkpoint-1"]), ("adamw", [])):
         run = tmp_path / f"{name}-seed1"
@@ -100,9 +101,9 @@ def test_a_line_is_the_mean_of_its_seeds(script):
 
 @pytest.mark.parametrize("equal", ["tokens", "flops"])
 def test_a_budget_is_that_of_the_first_variant(script, data, equal):
-    settings = script.overrides_of(command(data, Path("runs"))[4:])
+    common = {**script.overrides_of(settings(data)), "max_steps": "40"}
     half = {"initial_batch_size": "2", "batch_size_warmup_steps": "1000"}
-    planned = script.planned_runs("tiny", {"full": {}, "half": half}, {**settings, "max_steps": "40"}, equal)
+    planned = script.planned_runs("tiny", {"full": {}, "half": half}, common, equal)
     (first, full), (second, growing) = planned.values()
     assert first["max_steps"] == "40" and full["steps"] == 40
     assert full["tokens"] == 40 * 4 * 32
@@ -135,7 +136,7 @@ def test_the_nearest_number_of_steps(script):
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_work(script, data, tmp_path, capsys, more, said):
-    assert script.main(command(data, tmp_path, *more)) == 2
+    assert script.main(["tiny", "--output-dir", str(tmp_path), *more, "--set", *settings(data)]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not script.executed and not list(tmp_path.iterdir())
