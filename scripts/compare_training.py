@@ -34,11 +34,13 @@ from modeling_electra_rtd.pretraining.step_cost import count_run
 COMPARISON = "comparison.json"
 COMPLETE = "telemetry.safetensors"
 STEPS, TOKENS, FLOPS = "steps", "tokens", "flops"
-# Of the held-out metrics: heading, name, digits.
+# Of the held-out metrics: heading, name, digits. What no variant's objective has is no column.
 METRICS = (
     ("generator loss", "eval_generator_loss", 3),
     ("discriminator loss", "eval_discriminator_loss", 4),
     ("AUC", "eval_discriminator_auc", 3),
+    ("masked-LM loss", "eval_masked_lm_loss", 3),
+    ("recovered", "eval_recovered_accuracy", 3),
 )
 
 
@@ -168,13 +170,14 @@ def table(runs: list[dict[str, Any]]) -> str:
         spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):,.{digits}f}{spread}"
 
-    headings = ["variant", "seeds", "steps", "M tokens", "PFLOP", *(heading for heading, _, _ in METRICS), "seconds"]
+    metrics = [metric for metric in METRICS if any(metric[1] in run["held_out"] for run in runs)]
+    headings = ["variant", "seeds", "steps", "M tokens", "PFLOP", *(heading for heading, _, _ in metrics), "seconds"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name in dict.fromkeys(run["variant"] for run in runs):
         of_variant = [run for run in runs if run["variant"] == name]
         cells = [name, str(len(of_variant)), f"{of_variant[0]['steps']:,}"]
         cells += [cell([run["tokens_seen"] / 1e6 for run in of_variant], 2), f"{of_variant[0]['flops'] / 1e15:,.3f}"]
-        cells += [cell([run["held_out"].get(key) for run in of_variant], digits) for _, key, digits in METRICS]
+        cells += [cell([run["held_out"].get(key) for run in of_variant], digits) for _, key, digits in metrics]
         cells.append(cell([run["training_seconds"] for run in of_variant], 0))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -36,69 +36,74 @@ def script(monkeypatch):
     return module
 
 
-def command(data: str, folder: Path, *more: str) -> list[str]:
-    settings = {**SMALL_RUN, "blocks": data, "max_length": "32", "eval_strategy": "no", "discriminator": MODEL}
-    return [
-        "tiny",
-        "--output-dir",
-        str(folder),
-        "--set",
-        *(f"{name}={value}" for name, value in settings.items()),
-        *more,
-    ]
-
-
-def test_variants_are_trained_once_and_compared(script, data, tmp_path, capsys):
-    variants = ["--variant", "muon", "--variant", "adamw", "muon_learning_rate=none", "--seeds", "1", "2"]
-    assert script.main(command(data, tmp_path, *variants)) == 0
-    shown = capsys.readouterr().out
-    assert len(script.executed) == 4
-    record = json.loads((tmp_path / "comparison.json").read_text())
-    assert [(run["variant"], run["seed"]) for run in record["runs"]] == [
-        *(("muon", 1), ("adamw", 1)),
-        *(("muon", 2), ("adamw", 2)),
-    ]
-    losses = {}
-    for run in record["runs"]:
-        own = json.loads((tmp_path / f"{run['variant']}-seed{run['seed']}" / "run.json").read_text())
-        assert own["recipe"]["training"]["seed"] == run["seed"] and own["held_out"] == run["held_out"]
-        assert own["recipe"]["training"]["muon_learning_rate"] == (None if run["variant"] == "adamw" else 0.02)
-        losses.setdefault(run["variant"], []).append(run["held_out"]["eval_generator_loss"])
-    lines = {line.split(" | ")[0].strip("| "): line for line in shown.splitlines() if line.startswith("| ")}
-    for name, (one, other) in losses.items():
-        mean, spread = (one + other) / 2, abs(one - other) / 2**0.5
-        assert f"| {mean:,.3f} ± {spread:.3f} |" in lines[name]
-    # Again: nothing is trained, and the table is the same. With something else to train, the folder is refused.
-    assert script.main(command(data, tmp_path, *variants)) == 0
-    assert capsys.readouterr().out == shown[shown.rindex("\n| variant") :] and len(script.executed) == 4
-    assert script.main(command(data, tmp_path, "--variant", "muon", "weight_decay=0.5", "--seeds", "1")) == 2
-    assert "muon-seed1 holds a run with other settings" in capsys.readouterr().err
-
-
-def test_a_run_that_was_stopped_goes_on_or_begins_anew(script, data, tmp_path):
-    saving = ["--variant", "a", "save_strategy=steps", "save_steps=1", "--seeds", "1"]
-    assert script.main(command(data, tmp_path, *saving)) == 0
-    run = tmp_path / "a-seed1"
-    finished = (run / "run.json").read_text()
-    (run / "run.json").unlink()
-    (run / "checkpoint-2" / "telemetry.safetensors").unlink()
-    assert script.main(command(data, tmp_path, *saving)) == 0
-    assert "--resume" in script.executed[-1]
-    assert json.loads((run / "run.json").read_text())["held_out"].items() >= {
-        (name, value) for name, value in json.loads(finished)["held_out"].items() if "loss" in name
+def settings(data: str, **changes: str) -> list[str]:
+    values = {
+        **SMALL_RUN,
+        "blocks": data,
+        "max_length": "32",
+        "eval_strategy": "no",
+        "discriminator": MODEL,
+        **changes,
     }
-    for checkpoint in run.glob("checkpoint-*/telemetry.safetensors"):
-        checkpoint.unlink()
-    (run / "run.json").unlink()
-    assert script.main(command(data, tmp_path, *saving)) == 0
-    assert "--resume" not in script.executed[-1] and (run / "run.json").is_file()
+    return [f"{name}={value}" for name, value in values.items()]
+
+
+def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_path, capsys):
+    variants = ["--variant", "muon", "--variant", "adamw", "muon_learning_rate=none", "--seeds", "1"]
+    changes = settings(data, save_strategy="steps", save_steps="1")
+    comparison = ["tiny", "--output-dir", str(tmp_path), *variants, "--set", *changes]
+    assert script.main(comparison) == 0
+    shown = capsys.readouterr().out
+    assert len(script.executed) == 2
+    record = json.loads((tmp_path / "comparison.json").read_text())
+    assert [(run["variant"], run["seed"]) for run in record["runs"]] == [("muon", 1), ("adamw", 1)]
+    for run in record["runs"]:
+        own = json.loads((tmp_path / f"{run['variant']}-seed1" / "run.json").read_text())
+        assert own["recipe"]["training"]["seed"] == 1 and own["held_out"] == run["held_out"]
+        assert own["recipe"]["training"]["muon_learning_rate"] == (None if run["variant"] == "adamw" else 0.02)
+    printed = shown[shown.rindex("\n| variant") :]
+    assert printed.startswith("\n" + script.table(record["runs"]))
+    # A finished run is taken as it is, and one with other settings is refused.
+    own = json.loads((tmp_path / "muon-seed1" / "run.json").read_text())
+    assert script.trained("tiny", script.overrides_of([*changes, "seed=1"]), tmp_path / "muon-seed1") == own
+    assert len(script.executed) == 2
+    with pytest.raises(ValueError, match="muon-seed1 holds a run with other settings"):
+        script.trained("tiny", script.overrides_of([*changes, "seed=2"]), tmp_path / "muon-seed1")
+    # One run that was stopped after its first checkpoint, and one that was stopped before it.
+    for name, kept in (("muon", ["checkpoint-1"]), ("adamw", [])):
+        run = tmp_path / f"{name}-seed1"
+        (run / "run.json").unlink()
+        for complete in run.glob("checkpoint-*/telemetry.safetensors"):
+            if complete.parent.name not in kept:
+                complete.unlink()
+    assert script.main(comparison) == 0
+    assert ["--resume" in executed for executed in script.executed[2:]] == [True, False]
+    for before, after in zip(
+        record["runs"], json.loads((tmp_path / "comparison.json").read_text())["runs"], strict=True
+    ):
+        for name in ("eval_generator_loss", "eval_discriminator_loss"):
+            assert after["held_out"][name] == before["held_out"][name]
+
+
+def test_a_line_is_the_mean_of_its_seeds(script):
+    def run(variant: str, loss: float, seconds: float, auc: float | None) -> dict:
+        held_out = {"eval_generator_loss": loss, "eval_discriminator_loss": 0.25}
+        held_out |= {} if auc is None else {"eval_discriminator_auc": auc}
+        sizes = {"steps": 1200, "tokens_seen": 2_500_000, "flops": 3e15}
+        return {"variant": variant, **sizes, "held_out": held_out, "training_seconds": seconds}
+
+    runs = [run("a", 5.0, 10.0, 0.6), run("b", 4.0, 9.0, None), run("a", 6.0, 20.0, 0.7)]
+    assert script.table(runs).splitlines()[2:] == [
+        "| a | 2 | 1,200 | 2.50 ± 0.00 | 3.000 | 5.500 ± 0.707 | 0.2500 ± 0.0000 | 0.650 ± 0.071 | 15 ± 7 |",
+        "| b | 1 | 1,200 | 2.50 | 3.000 | 4.000 | 0.2500 | - | 9 |",
+    ]
 
 
 @pytest.mark.parametrize("equal", ["tokens", "flops"])
 def test_a_budget_is_that_of_the_first_variant(script, data, equal):
-    settings = script.overrides_of(command(data, Path("runs"))[4:])
+    common = {**script.overrides_of(settings(data)), "max_steps": "40"}
     half = {"initial_batch_size": "2", "batch_size_warmup_steps": "1000"}
-    planned = script.planned_runs("tiny", {"full": {}, "half": half}, {**settings, "max_steps": "40"}, equal)
+    planned = script.planned_runs("tiny", {"full": {}, "half": half}, common, equal)
     (first, full), (second, growing) = planned.values()
     assert first["max_steps"] == "40" and full["steps"] == 40
     assert full["tokens"] == 40 * 4 * 32
@@ -107,7 +112,7 @@ def test_a_budget_is_that_of_the_first_variant(script, data, equal):
     else:
         # Half a batch takes half of the FLOPs, but for those of the optimizer.
         step = growing["flops"] / growing["steps"]
-        assert 70 < int(second["max_steps"]) <= 80 and abs(growing["flops"] - full["flops"]) <= step / 2
+        assert 40 < int(second["max_steps"]) < 80 and abs(growing["flops"] - full["flops"]) <= step / 2
 
 
 def test_the_nearest_number_of_steps(script):
@@ -131,7 +136,7 @@ def test_the_nearest_number_of_steps(script):
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_work(script, data, tmp_path, capsys, more, said):
-    assert script.main(command(data, tmp_path, *more)) == 2
+    assert script.main(["tiny", "--output-dir", str(tmp_path), *more, "--set", *settings(data)]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not script.executed and not list(tmp_path.iterdir())
