@@ -3,20 +3,20 @@
 import json
 from pathlib import Path
 
-import numpy
 import pytest
 import torch
 from deberta_v3_for_tests import published_config, published_pair
 from original_for_tests import original_checkpoint, write_vocabulary
 from safetensors.torch import save_file
 from tiny import tiny_pair, tiny_text, tiny_tokenizer
-from transformers import AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
 from modeling_electra_rtd.backbones import BACKBONES, Backbone
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.sharing import convert as convert_module
 from modeling_electra_rtd.sharing.convert import convert
+from modeling_electra_rtd.sharing.remote_code import AUTO_MAPS
 from modeling_electra_rtd.sharing.tensorflow_bundle import TensorBundle, write_bundle
 
 
@@ -149,6 +149,7 @@ def deberta(tmp_path, monkeypatch) -> Path:
     if "deberta-v2" not in BACKBONES:
         row = Backbone("DebertaV2Layer", "DebertaV2Model", 1.0, 0.5, False, {})
         monkeypatch.setitem(BACKBONES, "deberta-v2", row)
+        monkeypatch.setitem(AUTO_MAPS, "deberta-v2", AUTO_MAPS["electra"])
     folder = tmp_path / "deberta"
     folder.mkdir()
     discriminator, generator, _ = published_pair()
@@ -160,20 +161,28 @@ def deberta(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_deberta_v3_pair(deberta, tmp_path, unverified):
-    done = convert(str(deberta), str(tmp_path / "release"))
+    release = tmp_path / "release"
+    done = convert(str(deberta), str(release))
     assert done.left_out[0].startswith("of the detection head: ")
-    pair = ElectraRtdForPreTraining.from_pretrained(tmp_path / "release").eval()
-    # Two tables that were trained apart stay apart.
-    assert pair.config.embedding_sharing == "none"
-    generator, info = AutoModelForMaskedLM.from_pretrained(
-        tmp_path / "release", subfolder="generator", output_loading_info=True
-    )
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    discriminator, _, stock = published_pair()
     batch = tiny_text()
-    _, _, stock = published_pair()
+    generator, info = AutoModelForMaskedLM.from_pretrained(release, subfolder="generator", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
     with torch.no_grad():
         torch.testing.assert_close(generator.eval()(**batch).logits, stock(**batch).logits, atol=1e-5, rtol=1e-5)
-        assert numpy.isfinite(pair.discriminate(**batch).numpy()).all()
+
+    encoder, info = AutoModel.from_pretrained(release, output_loading_info=True)
+    head = {"dense.weight", "dense.bias", "dense_prediction.weight", "dense_prediction.bias"}
+    assert not info["missing_keys"]
+    assert info["unexpected_keys"] == {f"discriminator_predictions.{name}" for name in head}
+    for name, value in encoder.state_dict().items():
+        # Words are put together again from the generator's and the difference, which rounds.
+        tolerance = 1e-6 if "word_embeddings" in name else 0
+        expected = discriminator[f"deberta.{name}"].float()
+        torch.testing.assert_close(value, expected, atol=tolerance, rtol=0)
+    config = json.loads((release / "config.json").read_text(encoding="utf-8"))
+    assert config["electra_rtd"]["embedding_sharing"] == "gdes"
+    assert config["electra_rtd"]["mask_token_id"] == tiny_tokenizer().mask_token_id
 
 
 def test_pickles_are_not_opened(deberta, tmp_path):

@@ -110,10 +110,11 @@ def test_the_networks_compute_what_the_original_graph_does(layout, sharing, tmp_
     trained = [name for name in variables if not name.endswith(NOT_TRAINED)]
     assert left_out[0] == f"{2 * len(trained)} slots of its optimizer (adam_m, adam_v)"
     assert left_out[1] == "global_step, which is 3"
-    assert len(left_out) == 2 + (sharing == "everything")
+    assert len(left_out) == 2
+    assert model.config.embedding_sharing == {"embeddings": "tied", "nothing": "none", "everything": "all"}[sharing]
 
 
-@pytest.mark.parametrize("sharing", ["embeddings", "nothing"])
+@pytest.mark.parametrize("sharing", ["embeddings", "nothing", "everything"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_there_and_back_bit_for_bit(layout, sharing, tmp_path):
     variables = original_checkpoint(layout, sharing)
@@ -215,6 +216,19 @@ def test_pairs_that_the_original_cannot_build_are_refused(encoder, objective, me
         original_variables(tiny_pair("electra", encoder=encoder, **objective))
 
 
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"embedding_sharing": "gdes"}, "no embedding_sharing 'gdes'; allowed: 'tied', 'none', 'all'"),
+        ({"objective": "rtd_15"}, "no objective 'rtd_15'; allowed: 'rtd'"),
+        ({"generator_kind": "uniform"}, "no generator_kind 'uniform'; allowed: 'masked_lm'"),
+    ],
+)
+def test_objectives_that_the_original_does_not_have_are_refused(objective, message):
+    with pytest.raises(ValueError, match=message):
+        original_variables(tiny_pair("electra", **objective))
+
+
 def test_other_families_are_refused():
     with pytest.raises(ValueError, match="no such discriminator: model_type is 'modernbert', allowed is 'electra'"):
         original_variables(tiny_pair("modernbert"))
@@ -231,7 +245,8 @@ def test_hyperparameters_of_a_published_size():
     assert (
         int(round(768 * values["generator_hidden_size"])) == 256 and int(round(12 * values["generator_layers"])) == 12
     )
-    assert (values["mask_prob"], values["untied_generator_embeddings"]) == (0.25, False)
+    assert values["mask_prob"] == 0.25
+    assert (values["untied_generator"], values["untied_generator_embeddings"]) == (True, False)
 
 
 def test_hyperparameters_of_another_size():

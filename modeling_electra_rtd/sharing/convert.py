@@ -14,8 +14,10 @@ from transformers.utils import CONFIG_NAME
 from ..configuration_electra_rtd import ElectraRtdConfig
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
+from ..discriminator import ElectraRtdDiscriminator
+from ..generators import ElectraRtdGenerator
 from ..model_reference import find_model, holds_pair
-from ..modeling_electra_rtd import ElectraRtdDiscriminator, ElectraRtdForPreTraining, ElectraRtdGenerator
+from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .deberta_v3 import pair_configs, pair_states
 from .export import verify_release
 from .model_card import write_model_card
@@ -165,7 +167,9 @@ def _read_deberta(folder: Path, tokenizer: str | None) -> _Read:
         wrong = sorted(name for name in [*missing, *unexpected] if not name.startswith("discriminator_predictions."))
         if wrong:
             raise ValueError(f"{folder} is no DeBERTaV3 pair: {', '.join(wrong[:8])}")
-    return ElectraRtdForPreTraining.from_pair(*networks, tokenizer=vocabulary).eval(), vocabulary, left_out
+    # As they were trained: the discriminator's words are the generator's and a difference.
+    model = ElectraRtdForPreTraining.from_pair(*networks, tokenizer=vocabulary, embedding_sharing="gdes")
+    return model.eval(), vocabulary, left_out
 
 
 def _published_weights(folder: Path, role: str) -> dict[str, torch.Tensor]:

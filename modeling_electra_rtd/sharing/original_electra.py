@@ -24,6 +24,17 @@ _DISCRIMINATOR, _GENERATOR = "electra", "generator"
 _TIED = "generator_lm_head.weight"
 # Width of an attention head, from which the original derives how many there are.
 _HEAD_SIZE = 64
+# What the generator has variables of its own for (its encoder, its embeddings), as `embedding_sharing` calls it.
+_SHARING = {(True, False): "tied", (True, True): "none", (False, False): "all"}
+# What the original can train with.
+_ALLOWED = {
+    "objective": ("rtd",),
+    "generator_kind": ("masked_lm",),
+    "generator_feedback": ("none",),
+    "freeze_generator": (False,),
+    "masking_strategy": ("token",),
+    "embedding_sharing": tuple(_SHARING.values()),
+}
 # Of `model_size`: width and layers.
 _SIZES = {"small": (256, 12), "base": (768, 12), "large": (1024, 24)}
 
@@ -71,14 +82,14 @@ def pair_config(
         ValueError: in one line, for variables that are no pair of the original's, or sizes that do not fit together.
     """
     if any(name.startswith(("generator_ltr/", "generator_rtl/", "cloze_predictions/")) for name in shapes):
-        raise ValueError("this is a checkpoint of Electric or of a two-tower generator, which have no stock class")
+        raise ValueError("this is a checkpoint of Electric or of a two-tower generator, which are not converted")
     encoder, embeddings = _generator_scopes(shapes)
     return ElectraRtdConfig(
         discriminator_config=_network_config(shapes, _DISCRIMINATOR, _DISCRIMINATOR, attention_heads),
         generator_config=_network_config(
             shapes, encoder, embeddings, attention_heads if encoder == _DISCRIMINATOR else generator_attention_heads
         ),
-        embedding_sharing="tied" if embeddings == _DISCRIMINATOR else "none",
+        embedding_sharing=_SHARING[encoder == _GENERATOR, embeddings == _GENERATOR],
         **({} if tokenizer is None else special_tokens_of(tokenizer)),
     )
 
@@ -125,12 +136,12 @@ def original_variables(model: ElectraRtdForPreTraining) -> dict[str, numpy.ndarr
     Raises:
         ValueError: in one line, for a pair that the original cannot build.
     """
-    config = model.config
-    _check_representable(config)
-    embeddings = _DISCRIMINATOR if config.embedding_sharing == "tied" else _GENERATOR
+    _check_representable(model.config)
+    scopes = next(owned for owned, sharing in _SHARING.items() if sharing == model.config.embedding_sharing)
+    encoder, embeddings = (_GENERATOR if owned else _DISCRIMINATOR for owned in scopes)
     variables: dict[str, numpy.ndarray] = {}
     for name, weight in model.state_dict().items():
-        variable, is_transposed = _variable_in_pair(name, _GENERATOR, embeddings)
+        variable, is_transposed = _variable_in_pair(name, encoder, embeddings)
         if variable in variables:
             continue
         value = weight.detach().float().cpu().numpy()
@@ -166,7 +177,9 @@ def hyperparameters(config: ElectraRtdConfig) -> dict[str, Any]:
         "vocab_size": discriminator.vocab_size,
         "generator_hidden_size": generator.hidden_size / width,
         "generator_layers": generator.num_hidden_layers / layers,
-        "untied_generator_embeddings": config.embedding_sharing != "tied",
+        "untied_generator": config.embedding_sharing != "all",
+        "untied_generator_embeddings": config.embedding_sharing == "none",
+        "disallow_correct": config.disallow_correct,
         "mask_prob": config.mask_probability,
         "temperature": config.sampling_temperature,
         "gen_weight": config.generator_loss_weight,
@@ -185,8 +198,9 @@ def _variable_in_pair(name: str, encoder: str, embeddings: str) -> tuple[str, bo
 def _generator_scopes(variables: Iterable[str]) -> tuple[str, str]:
     """Scope of the generator's encoder and of its embeddings: what it has no variables of, it shares."""
     parts = {name.split("/")[1] for name in variables if name.startswith(f"{_GENERATOR}/")}
-    encoder, embeddings = (_GENERATOR if part in parts else _DISCRIMINATOR for part in ("encoder", "embeddings"))
-    return encoder, embeddings
+    if "encoder" not in parts:
+        return _DISCRIMINATOR, _DISCRIMINATOR
+    return _GENERATOR, _GENERATOR if "embeddings" in parts else _DISCRIMINATOR
 
 
 def _network_config(
@@ -223,25 +237,30 @@ def _left_out(bundle: TensorBundle, used: Set[str]) -> list[str]:
     if others:
         more = f" and {len(others) - 8:,} more" if len(others) > 8 else ""
         lines.append(f"variables that are no pair's: {', '.join(others[:8])}{more}")
-    if _generator_scopes(bundle.entries)[0] == _DISCRIMINATOR:
-        lines.append("that its two networks were one: the generator here is a copy, and will be trained apart")
     return lines
 
 
 def _check_representable(config: ElectraRtdConfig) -> None:
+    for name, values in _ALLOWED.items():
+        found = getattr(config, name)
+        if found not in values:
+            raise ValueError(f"the original code has no {name} {found!r}; allowed: {', '.join(map(repr, values))}")
     discriminator, generator = config.discriminator_config, config.generator_config
-    for role, network in (("discriminator", discriminator), ("generator", generator)):
-        fixed = {"model_type": "electra", "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0}
-        if role == "generator":
-            fixed |= {
-                "num_attention_heads": max(1, generator.hidden_size // _HEAD_SIZE),
-                "intermediate_size": 4 * generator.hidden_size,
-                "max_position_embeddings": discriminator.max_position_embeddings,
-                "type_vocab_size": discriminator.type_vocab_size,
-            }
-            if config.embedding_sharing != "tied":
-                fixed["embedding_size"] = generator.hidden_size
-        for name, value in fixed.items():
+    same = {"model_type": "electra", "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0}
+    # As it derives a generator; one that is the discriminator's own encoder has that one's sizes.
+    derived = {
+        "num_attention_heads": max(1, generator.hidden_size // _HEAD_SIZE),
+        "intermediate_size": 4 * generator.hidden_size,
+        "max_position_embeddings": getattr(discriminator, "max_position_embeddings", None),
+        "type_vocab_size": getattr(discriminator, "type_vocab_size", None),
+    }
+    if config.embedding_sharing == "none":
+        derived["embedding_size"] = generator.hidden_size
+    for role, network, fields in (
+        ("discriminator", discriminator, same),
+        ("generator", generator, same | ({} if config.embedding_sharing == "all" else derived)),
+    ):
+        for name, value in fields.items():
             found = getattr(network, name, None)
             if found != value:
                 raise ValueError(f"the original code builds no such {role}: {name} is {found!r}, allowed is {value!r}")
