@@ -23,6 +23,7 @@ VERBS = (
     "finetune",
     "evaluate",
     "export",
+    "convert",
     "push",
     "inspect",
     "score",

@@ -117,7 +117,7 @@ def test_ids_of_a_rounded_up_vocabulary_are_shown_by_number(tokenizer):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_release_is_the_pair_it_came_from(family, tmp_path, monkeypatch):
     # Loading it in a process of its own is what tests/test_export.py is for.
-    monkeypatch.setattr("modeling_electra_rtd.sharing.export._verify", lambda *_: {})
+    monkeypatch.setattr("modeling_electra_rtd.sharing.export.verify_release", lambda *_: {})
     pair = tiny_pair(family, mask_probability=0.15, mask_token_probability=0.85)
     pair.save_pretrained(tmp_path / "joint")
     tiny_tokenizer(tmp_path / "joint")

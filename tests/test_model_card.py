@@ -284,7 +284,7 @@ def test_a_release_has_a_card_whose_code_runs(family, tmp_path, monkeypatch):
 
 
 def test_results_stand_in_the_card_of_the_release_they_began_with(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(export_module, "_verify", lambda model, root: {})
+    monkeypatch.setattr(export_module, "verify_release", lambda model, root: {})
     saved_pair(tmp_path / "run")
     export(str(tmp_path / "run"), str(tmp_path / "first"))
     assert NOT_MEASURED in (tmp_path / "first" / "README.md").read_text(encoding="utf-8")

@@ -45,7 +45,7 @@ def folders(tmp_path_factory):
         tiny_tokenizer(root / family)
         with pytest.MonkeyPatch.context() as patch:
             # Loading it in a process of its own is what tests/test_export.py is for.
-            patch.setattr("modeling_electra_rtd.sharing.export._verify", lambda *_: {})
+            patch.setattr("modeling_electra_rtd.sharing.export.verify_release", lambda *_: {})
             export(str(root / family), str(root / f"{family}-release"))
     (root / "lines.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
     return root, pairs

@@ -61,13 +61,18 @@ def export(
     with new_folder(output_dir) as folder:
         root = Path(folder)
         write_release(model, tokenizer, root, remote_code)
-        report = _verify(model, root)
+        report = verify_release(model, root)
         joint = weights_hash(reference.folder)
         write_model_card(root, run_record, results or (), language, license, joint, repo_id=repo_id)
     return report
 
 
-def _verify(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any]:
+def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any]:
+    """What stock classes make of a release, in a fresh process; see `export`.
+
+    Raises:
+        RuntimeError: for outputs that are not those of the model.
+    """
     ids = torch.tensor(probe_ids(model.config.vocab_size), device=model.device)
     with torch.no_grad():
         ours = {"root": model.encoder(ids).last_hidden_state, "generator": model.generator(ids).logits}

@@ -1,0 +1,196 @@
+"""Conversions as a user types them: whole releases and checkpoints, or one line and nothing left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from deberta_v3_for_tests import published_config, published_pair
+from original_for_tests import original_checkpoint, write_vocabulary
+from safetensors.torch import save_file
+from tiny import tiny_pair, tiny_text, tiny_tokenizer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
+
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.backbones import BACKBONES, Backbone
+from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.sharing import convert as convert_module
+from modeling_electra_rtd.sharing.convert import convert
+from modeling_electra_rtd.sharing.remote_code import AUTO_MAPS
+from modeling_electra_rtd.sharing.tensorflow_bundle import TensorBundle, write_bundle
+
+
+@pytest.fixture
+def original(tmp_path) -> Path:
+    folder = tmp_path / "original"
+    folder.mkdir()
+    write_bundle(folder / "model.ckpt-3", original_checkpoint())
+    write_vocabulary(folder)
+    return folder
+
+
+@pytest.fixture
+def unverified(monkeypatch) -> None:
+    """Without the process of its own, which one test starts for all."""
+    monkeypatch.setattr(convert_module, "verify_release", lambda model, root: {"root": {}})
+
+
+def test_to_a_release_that_stock_classes_load_and_back(original, tmp_path, capsys):
+    release, back = tmp_path / "release", tmp_path / "back"
+    assert main(["convert", str(original), "--output-dir", str(release)]) == 0
+    said = capsys.readouterr().out
+    assert "left out: global_step, which is 3\n" in said
+    assert "root, generator, discriminator load with 0 missing keys and equal outputs" in said
+
+    pair = ElectraRtdForPreTraining.from_pretrained(release).eval()
+    batch = tiny_text()
+    for model_class, where, expected in (
+        (ElectraForPreTraining, {}, pair.discriminate(**batch)),
+        (AutoModelForMaskedLM, {"subfolder": "generator"}, pair.generator(**batch).logits),
+    ):
+        stock, info = model_class.from_pretrained(release, output_loading_info=True, **where)
+        assert not info["missing_keys"] and not info["unexpected_keys"]
+        torch.testing.assert_close(stock.eval()(**batch).logits, expected)
+    assert pair.generator.electra.embeddings is pair.electra.embeddings
+    tokenizer = AutoTokenizer.from_pretrained(release)
+    assert tokenizer("the cats sat")["input_ids"] == tiny_tokenizer()("the cats sat")["input_ids"]
+    assert tokenizer.model_max_length == 64
+    assert pair.config.mask_token_id == tokenizer.mask_token_id
+
+    assert main(["convert", str(release), "--output-dir", str(back), "--to", "original"]) == 0
+    assert f"checkpoint {back / 'model.ckpt-0'}, read back and equal" in capsys.readouterr().out
+    assert {path.name for path in back.iterdir()} == {
+        "checkpoint",
+        "model.ckpt-0.index",
+        "model.ckpt-0.data-00000-of-00001",
+        "vocab.txt",
+        "hparams.json",
+    }
+    before, after = TensorBundle(original / "model.ckpt-3"), TensorBundle(back / "model.ckpt-0")
+    assert before.entries.keys() == after.entries.keys()
+    for name in before.entries:
+        if not name.endswith(("adam_m", "adam_v", "global_step")):
+            assert before.read(name).tobytes() == after.read(name).tobytes()
+    assert after.read("global_step") == 0
+    assert (back / "vocab.txt").read_bytes() == (original / "vocab.txt").read_bytes()
+    values = json.loads((back / "hparams.json").read_text(encoding="utf-8"))
+    assert (values["generator_hidden_size"], values["embedding_size"], values["vocab_size"]) == (0.25, 16, 150)
+    assert {path.name for path in tmp_path.iterdir()} == {"original", "release", "back"}
+
+
+def test_heads_are_as_told(original, tmp_path, unverified):
+    convert(str(original / "model.ckpt-3"), str(tmp_path / "release"), attention_heads=4, generator_attention_heads=2)
+    config = ElectraRtdForPreTraining.from_pretrained(tmp_path / "release").config
+    assert (config.num_attention_heads, config.generator_config.num_attention_heads) == (4, 2)
+
+
+def test_a_tokenizer_from_elsewhere(original, tmp_path, unverified):
+    (original / "vocab.txt").rename(tmp_path / "vocab.txt")
+    with pytest.raises(ValueError, match="vocab.txt"):
+        convert(str(original), str(tmp_path / "release"))
+    convert(str(original), str(tmp_path / "release"), tokenizer=str(tmp_path))
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "release")) == 150
+    with (tmp_path / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("more\n")
+    with pytest.raises(ValueError, match="has 151 tokens, but the model 150"):
+        convert(str(original), str(tmp_path / "another"), tokenizer=str(tmp_path))
+
+
+def test_a_damaged_checkpoint_leaves_nothing_behind(original, tmp_path, capsys):
+    data = original / "model.ckpt-3.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    # Of a weight: the slots of the optimizer are not read.
+    entry = TensorBundle(original / "model.ckpt-3").entries["generator_predictions/output_bias"]
+    content[entry.offset] ^= 1
+    data.write_bytes(content)
+    assert main(["convert", str(original), "--output-dir", str(tmp_path / "release")]) == 2
+    message = capsys.readouterr().err
+    assert "is damaged: the checksum of generator_predictions/output_bias differs" in message
+    assert message.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["original"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "is neither an original ELECTRA checkpoint"),
+        ({"to": "original"}, "config.json"),
+        ({"to": "original", "attention_heads": 4}, "--attention-heads is 4, but a pair says itself"),
+        ({"to": "tensorflow"}, "--to is 'tensorflow'; allowed: native, original"),
+    ],
+)
+def test_other_sources_are_refused_in_a_line(options, message, tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=message) as error:
+        convert(str(folder), str(tmp_path / "release"), **options)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_tokenizer_that_the_original_cannot_read_is_refused(tmp_path):
+    # A generator that the original can build: four times its width inside.
+    tiny_pair("electra", encoder={"intermediate_size": 128}).save_pretrained(tmp_path / "pair")
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["more"])
+    tokenizer.save_pretrained(tmp_path / "pair")
+    convert(str(tmp_path / "pair"), str(tmp_path / "original"), to="original")
+    assert (tmp_path / "original" / "vocab.txt").read_text(encoding="utf-8").endswith("\nmore\n")
+
+    tokenizer = tiny_tokenizer()
+    words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    (tmp_path / "vocab.txt").write_text("\n".join(words[::-1]) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="pads with id 0, this tokenizer with 149"):
+        convert(str(tmp_path / "pair"), str(tmp_path / "other"), to="original", tokenizer=str(tmp_path))
+
+
+@pytest.fixture
+def deberta(tmp_path, monkeypatch) -> Path:
+    if "deberta-v2" not in BACKBONES:
+        row = Backbone("DebertaV2Layer", "DebertaV2Model", 1.0, 0.5, False, {})
+        monkeypatch.setitem(BACKBONES, "deberta-v2", row)
+        monkeypatch.setitem(AUTO_MAPS, "deberta-v2", AUTO_MAPS["electra"])
+    folder = tmp_path / "deberta"
+    folder.mkdir()
+    discriminator, generator, _ = published_pair()
+    published_config().save_pretrained(folder)
+    for name, state in (("model", discriminator), ("pytorch_model.generator", generator)):
+        save_file({key: value.clone() for key, value in state.items()}, folder / f"{name}.safetensors")
+    tiny_tokenizer(folder)
+    return folder
+
+
+def test_a_deberta_v3_pair(deberta, tmp_path, unverified):
+    release = tmp_path / "release"
+    done = convert(str(deberta), str(release))
+    assert done.left_out[0].startswith("of the detection head: ")
+    discriminator, _, stock = published_pair()
+    batch = tiny_text()
+    generator, info = AutoModelForMaskedLM.from_pretrained(release, subfolder="generator", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    with torch.no_grad():
+        torch.testing.assert_close(generator.eval()(**batch).logits, stock(**batch).logits, atol=1e-5, rtol=1e-5)
+
+    encoder, info = AutoModel.from_pretrained(release, output_loading_info=True)
+    head = {"dense.weight", "dense.bias", "dense_prediction.weight", "dense_prediction.bias"}
+    assert not info["missing_keys"]
+    assert info["unexpected_keys"] == {f"discriminator_predictions.{name}" for name in head}
+    for name, value in encoder.state_dict().items():
+        # Words are put together again from the generator's and the difference, which rounds.
+        tolerance = 1e-6 if "word_embeddings" in name else 0
+        expected = discriminator[f"deberta.{name}"].float()
+        torch.testing.assert_close(value, expected, atol=tolerance, rtol=0)
+    config = json.loads((release / "config.json").read_text(encoding="utf-8"))
+    assert config["electra_rtd"]["embedding_sharing"] == "gdes"
+    assert config["electra_rtd"]["mask_token_id"] == tiny_tokenizer().mask_token_id
+
+
+def test_pickles_are_not_opened(deberta, tmp_path):
+    (deberta / "pytorch_model.generator.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"holds 0 files \*.safetensors of the generator, it must be one$"):
+        convert(str(deberta), str(tmp_path / "release"))
+    # What would run, were it opened.
+    (deberta / "pytorch_model.generator.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(ValueError, match="pytorch_model.generator.bin is a pickle, which is not opened here") as error:
+        convert(str(deberta), str(tmp_path / "release"))
+    assert "\n" not in str(error.value)
