@@ -12,11 +12,9 @@ from tiny import tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
-from modeling_electra_rtd.backbones import BACKBONES, Backbone
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.sharing import convert as convert_module
 from modeling_electra_rtd.sharing.convert import convert
-from modeling_electra_rtd.sharing.remote_code import AUTO_MAPS
 from modeling_electra_rtd.sharing.tensorflow_bundle import TensorBundle, write_bundle
 
 
@@ -145,11 +143,7 @@ def test_a_tokenizer_that_the_original_cannot_read_is_refused(tmp_path):
 
 
 @pytest.fixture
-def deberta(tmp_path, monkeypatch) -> Path:
-    if "deberta-v2" not in BACKBONES:
-        row = Backbone("DebertaV2Layer", "DebertaV2Model", 1.0, 0.5, False, {})
-        monkeypatch.setitem(BACKBONES, "deberta-v2", row)
-        monkeypatch.setitem(AUTO_MAPS, "deberta-v2", AUTO_MAPS["electra"])
+def deberta(tmp_path) -> Path:
     folder = tmp_path / "deberta"
     folder.mkdir()
     discriminator, generator, _ = published_pair()
