@@ -75,6 +75,9 @@ def test_a_step_of_a_growing_batch_costs_what_it_is(machine):
     assert short["tokens"] == full["tokens"] and short["flops"] < full["flops"]
     for name in ("flops_per_step", "tokens_per_step", "live_bytes"):
         assert short[name] == growing[name] == full[name]
+    # A share that changes has the slots of the largest in every step.
+    falling, wide = planned(initial_mask_probability="0.5"), planned(mask_probability="0.5")
+    assert falling["flops"] == wide["flops"] > full["flops"]
 
 
 def test_nothing_is_said_of_a_machine_that_was_not_measured(tmp_path, monkeypatch, capsys):

@@ -48,6 +48,11 @@ def scheduled_value(
     )
 
 
+def largest_mask_probability(arguments: ElectraRtdTrainingArguments, final: float) -> float:
+    """Of all steps, which decides how many slots a row has in each of them."""
+    return final if arguments.initial_mask_probability is None else max(arguments.initial_mask_probability, final)
+
+
 def step_shape(arguments: ElectraRtdTrainingArguments, length: int, step: int, total_steps: int) -> StepShape:
     """The shape of the optimizer step that follows `step` finished ones.
 

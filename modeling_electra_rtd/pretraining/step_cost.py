@@ -27,7 +27,7 @@ from transformers.masking_utils import sdpa_mask
 from ..cpu_dropout import use_cpu_dropout
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .optimization import create_optimizer
-from .schedules import StepShape, run_shapes
+from .schedules import StepShape, largest_mask_probability, run_shapes
 from .training_args import ElectraRtdTrainingArguments
 
 
@@ -249,6 +249,10 @@ class Step:
             "document_ids": torch.ones(shape, dtype=torch.int64, device=device),
             "position_ids": torch.arange(self.length, device=device).expand(shape).contiguous(),
         }
+        if self.arguments.initial_mask_probability is not None:
+            largest = largest_mask_probability(self.arguments, self.model.config.mask_probability)
+            count = self.model.number_of_uniforms(self.length, largest)
+            self._batch["corruption_uniforms"] = torch.rand(shape[0], count, device=device)
 
     def losses(self) -> Tensor:
         """The loss of one micro-batch."""

@@ -28,7 +28,7 @@ from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .release_pushes import ReleasePushes
-from .schedules import StepShape, scheduled_value, shaped_batches, step_shape
+from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
 from .training_args import ElectraRtdTrainingArguments, steps_of
 
 
@@ -246,7 +246,7 @@ class ElectraRtdTrainer(ReleasePushes):
     def _scheduled_corruption(self, input_ids: Tensor) -> dict[str, Tensor]:
         """The present mask probability, and uniforms with the slots of the largest, so that shapes stay the same."""
         rows, length = input_ids.shape
-        largest = max(self.args.initial_mask_probability, self._pair.config.mask_probability)
+        largest = largest_mask_probability(self.args, self._pair.config.mask_probability)
         count = self._pair.number_of_uniforms(length, largest)
         dtype = torch.float32 if input_ids.device.type == "mps" else torch.float64
         return {
