@@ -174,9 +174,13 @@ def test_a_deberta_v3_pair(deberta, tmp_path, unverified):
         tolerance = 1e-6 if "word_embeddings" in name else 0
         expected = discriminator[f"deberta.{name}"].float()
         torch.testing.assert_close(value, expected, atol=tolerance, rtol=0)
-    config = json.loads((release / "config.json").read_text(encoding="utf-8"))
-    assert config["electra_rtd"]["embedding_sharing"] == "gdes"
-    assert config["electra_rtd"]["mask_token_id"] == tiny_tokenizer().mask_token_id
+    pair = ElectraRtdForPreTraining.from_pretrained(release)
+    assert pair.config.embedding_sharing == "gdes" and pair.config.mask_token_id == tiny_tokenizer().mask_token_id
+    difference = discriminator["deberta.embeddings.word_embeddings._weight"].float()
+    # The published difference is that of numbers in half precision.
+    torch.testing.assert_close(pair.get_input_embeddings().difference.detach(), difference, atol=2e-3, rtol=1e-3)
+    pair(**batch).loss.backward()
+    assert all(parameter.grad is not None for parameter in pair.parameters())
 
 
 def test_pickles_are_not_opened(deberta, tmp_path):

@@ -44,8 +44,6 @@ def pair_configs(config: PreTrainedConfig, generator: dict[str, Tensor]) -> tupl
     discriminator_config = copy.deepcopy(config)
     # What `transformers` calls legacy is the same head with an output layer that can be tied.
     discriminator_config.legacy = True
-    # The only attention that DeBERTa has.
-    discriminator_config._attn_implementation = "eager"
     generator_config = copy.deepcopy(discriminator_config)
     generator_config.intermediate_size, generator_config.hidden_size = inner.shape
     generator_config.pooler_hidden_size = generator_config.hidden_size
