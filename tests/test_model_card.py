@@ -305,8 +305,74 @@ def test_results_stand_in_the_card_of_the_release_they_began_with(tmp_path, caps
         write_model_card(tmp_path / "first", tmp_path / "broken.json")
 
 
-def test_the_committed_card_is_what_its_records_render_to(monkeypatch):
+RUNS = sorted(path.parent.name for path in RECORDS.glob("*/run.json"))
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """The script that renders the cards of this repository."""
     monkeypatch.syspath_prepend(ROOT / "scripts")
-    rendered = importlib.import_module("render_model_card").render()
-    assert rendered == (ROOT / "model_cards" / "electra-rtd-tiny.md").read_text(encoding="utf-8")
-    assert cells(ModelCard(rendered), "optimizer steps") == [f"{RUN['steps']:,}"]
+    return importlib.import_module("render_model_card")
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_committed_card_is_what_its_records_render_to(run, cards):
+    rendered = cards.render(run)
+    assert rendered == (ROOT / "model_cards" / f"electra-rtd-{run}.md").read_text(encoding="utf-8")
+    card, record = ModelCard(rendered), read(RECORDS / run / "run.json")
+    assert cells(card, "optimizer steps") == [f"{record['steps']:,}"]
+    assert cells(card, "training time") == [f"{record['training_seconds'] / 3600:.2f} hours"]
+    assert cells(card, "AUC on replaced tokens") == [f"{record['held_out']['eval_discriminator_auc']:.4f}"]
+    assert cells(card, "layers") == ["4", "1"] and cells(card, "vocabulary") == ["30,528"] * 2
+    assert f"head: {record['parameters']['discriminator']:,};" in card.text
+    # What the card shows lies where it says.
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", card.text)
+    assert f"../docs/records/{run}/curves.png" in links
+    assert not [link for link in links if not (ROOT / "model_cards" / link).is_file()]
+
+
+def test_every_measured_run_has_a_card_and_nothing_else_has():
+    assert {path.stem for path in (ROOT / "model_cards").glob("*.md")} == {f"electra-rtd-{run}" for run in RUNS}
+    assert len(RUNS) > 2
+
+
+@pytest.mark.parametrize("run", sorted(set(RUNS) - {"tiny"}))
+def test_a_card_without_weights_says_so_and_loads_nothing(run, cards):
+    card = ModelCard(cards.render(run))
+    above = card.text.partition("\n## ")[0]
+    assert (
+        "**Superseded by [electra-rtd-tiny](electra-rtd-tiny.md). The weights of this run are not published" in above
+    )
+    assert "```python" not in card.text and "from_pretrained" not in card.text and "load without" not in card.text
+    assert "No record of fine-tuning names these weights." in card.text
+    assert card.data.eval_results is None and card.data.license is None
+    assert "upersede" not in cards.render("tiny")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_an_architecture_is_that_of_the_recipe_or_refused(run, cards):
+    record, facts = read(RECORDS / run / "run.json"), read(RECORDS / run / "card.json")
+    tokenizer = {
+        "vocab_size": 30522,
+        "pad_token_id": 0,
+        "cls_token_id": 101,
+        "sep_token_id": 102,
+        "mask_token_id": 103,
+    }
+    tokenizer["special_token_ids"] = [0, 101, 102, 103]
+    manifest = {"tokenizer": tokenizer, "splits": {"train": {"blocks": facts["data"]["blocks"]}}}
+    made = cards.architecture_facts(record, manifest)
+    # Of the run whose release was kept, this is what the release itself says.
+    sizes = ("architectures", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    for network in ("config", "generator_config"):
+        for key in (*sizes, "max_position_embeddings", "vocab_size", "hidden_activation", "pad_token_id"):
+            if (network, key) != ("generator_config", "architectures"):
+                assert made[network][key] == facts[network][key], (network, key)
+    with pytest.raises(ValueError, match="the recipe makes .* the record has"):
+        cards.architecture_facts(record, manifest | {"tokenizer": tokenizer | {"vocab_size": 30529}})
+    with pytest.raises(ValueError, match="these blocks make"):
+        cards.architecture_facts(record, manifest | {"splits": {"train": {"blocks": 200000}}})

@@ -136,13 +136,16 @@ def render_model_card(
     curves: str | None = None,
     also_weights: str | None = None,
     tags: Iterable[str] = (),
+    superseded_by: str | None = None,
 ) -> str:
     """The text of a card; see `write_model_card`.
 
     Args:
         name: of the release: a folder's, or `OWNER/NAME` of the Hub.
-        release: what `release_facts` returned.
+        release: what `release_facts` returned; without weights their hash is `None`.
         curves: link to the picture of the curves.
+        superseded_by: name of the card beside this one whose run replaces this run; the weights of this one are not
+            published, and nothing is said of loading them.
     """
     for key, values, allowed in (
         ("language", language or [], r"[a-z]{2,3}|multilingual|code"),
@@ -181,7 +184,9 @@ def render_model_card(
         metadata=metadata.to_yaml(),
         is_whole=config["architectures"] == ["ElectraForPreTraining"],
         has_code="auto_map" in config,
-        family=config["model_type"],
+        # As its classes are called.
+        family=re.sub(r"(Model|ForPreTraining)$", "", config["architectures"][0]),
+        superseded_by=superseded_by,
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
         bases=[
