@@ -59,6 +59,7 @@ FLOW = [
     "sharing.stock_loading",
     "sharing.remote_code",
     "sharing.scan",
+    "sharing.hub_client",
     "sharing.hub",
     "sharing.release",
     "sharing.card_records",

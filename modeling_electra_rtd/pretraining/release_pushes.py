@@ -13,7 +13,8 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress, logging
 
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..sharing.hub import FAILURES, explained, push
+from ..sharing.hub import push
+from ..sharing.hub_client import FAILURES, explained, patiently
 from ..sharing.model_push import write_carded_release
 from .plots import CURVES, plot_curves
 
@@ -38,12 +39,11 @@ class ReleasePushes(Trainer):
         Raises:
             ValueError: in one line, for what the Hub refused or could not do.
         """
+        name = self.args.hub_model_id or "a new repository"
         try:
-            super().init_hf_repo(token, private)
+            patiently(lambda: super(ReleasePushes, self).init_hf_repo(token, private), name)
         except FAILURES as error:
-            raise ValueError(
-                f"push_to_hub: {explained(error, self.args.hub_model_id or 'a new repository')}"
-            ) from error
+            raise ValueError(f"push_to_hub: {explained(error, name)}") from error
 
     def push_to_hub(
         self,

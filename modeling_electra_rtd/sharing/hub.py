@@ -1,7 +1,6 @@
 """Upload a release in one commit, read it back, and load it as a stranger does."""
 
 import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,36 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import transformers
-from huggingface_hub import (
-    CommitInfo,
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    RepoFile,
-    snapshot_download,
-)
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete
+from huggingface_hub.errors import RevisionNotFoundError
 from transformers import AutoConfig
 from transformers.utils import logging
 
+from .hub_client import (
+    FAILURES,
+    TRIES,
+    HubClient,
+    explained,
+    is_refused,
+    may_pass,
+    patiently,
+    read_back,
+    wait_seconds,
+    was_asked,
+)
 from .scan import uploadable_files
 from .stock_loading import stock_outputs
 
 
 logger = logging.get_logger(__name__)
-
-# Tries of a commit, and seconds waited between them where the Hub does not say; it never says more than is sensible.
-_TRIES = 4
-_WAIT_SECONDS = (1, 4, 15)
-_LONGEST_WAIT_SECONDS = 120
-# Answers that are not what the protocol says, such as the page of a proxy.
-_UNREADABLE = (json.JSONDecodeError, KeyError)
-# An upload that fails is a RuntimeError of the client, caused by the error of the connection; a name or a card that
-# the Hub does not take is a ValueError.
-FAILURES = (httpx2.HTTPError, RuntimeError, ValueError, *_UNREADABLE)
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 # States of a repository after a failure.
 _UNCHANGED = "nothing was changed"
@@ -87,13 +79,7 @@ def check_release(folder: str | Path) -> tuple[list[UploadedFile], dict[str, Any
     """
     files = release_files(folder)
     report = stock_outputs(folder)
-    # A pooler is new in a family whose checkpoints of other classes have none.
-    missing = [
-        f"{key} ({name})"
-        for name, found in report.items()
-        for key in found["missing"]
-        if not key.startswith("pooler.")
-    ]
+    missing = _missing(report)
     if missing:
         raise ValueError(f"{folder} must not be uploaded: its weights lack {len(missing)}, as {missing[0]}")
     return files, report
@@ -135,9 +121,12 @@ def push(
         OSError: if what arrived is not what was sent.
     """
     files, local = check_release(folder)
-    if "tokenizer_config.json" not in {file.path for file in files}:
+    names = {file.path for file in files}
+    if "tokenizer_config.json" not in names:
         logger.warning(f"{repo_id} gets no tokenizer: its readers will have to find the right one")
-    target = _Target(HfApi(token=token), repo_id, revision, create_pr)
+    if "README.md" not in names:
+        logger.warning(f"{repo_id} gets no model card: {folder} holds no README.md")
+    target = _Target(HubClient(token=token), repo_id, revision, create_pr)
     try:
         target.prepare(private)
         info = target.commit(Path(folder), files, message, description)
@@ -194,7 +183,7 @@ class _Target:
         state: of the repository, in words for the user.
     """
 
-    def __init__(self, api: HfApi, repo_id: str, revision: str | None, create_pr: bool):
+    def __init__(self, api: HubClient, repo_id: str, revision: str | None, create_pr: bool):
         self.api, self.repo_id, self.revision, self.create_pr = api, repo_id, revision, create_pr
         self.parent: str | None = None
         self.state = _UNCHANGED
@@ -203,26 +192,23 @@ class _Target:
     def prepare(self, private: bool | None) -> None:
         """Find the head to build on; make the repository or the branch where it is missing."""
         if "/" not in self.repo_id:
-            self.repo_id = f"{self.api.whoami()['name']}/{self.repo_id}"
-        if not self.api.repo_exists(self.repo_id):
+            self.repo_id = f"{patiently(self.api.whoami, self.repo_id)['name']}/{self.repo_id}"
+        if not patiently(lambda: self.api.repo_exists(self.repo_id), self.repo_id):
             self._make("repository", lambda: self.api.create_repo(self.repo_id, private=private))
         try:
-            self.parent = self._head()
+            self.parent = patiently(self._head, self.repo_id)
         except RevisionNotFoundError:
             self._make(f"branch {self.revision}", lambda: self.api.create_branch(self.repo_id, branch=self.revision))
-            self.parent = self._head()
+            self.parent = patiently(self._head, self.repo_id)
 
     def commit(
         self, folder: Path, files: list[UploadedFile], message: str, description: str | None = None
     ) -> CommitInfo:
         """One commit on top of `parent`, tried again where that may help."""
         names = {file.path for file in files}
-        try:
-            there = self.api.list_repo_files(self.repo_id, revision=self.parent)
-        except RemoteEntryNotFoundError:  # nothing is in it yet
-            there = []
+        there = self.api.tree(self.repo_id, self.parent or self.revision)
         stale = [name for name in there if ".safetensors" in name and name not in names]
-        for number in range(_TRIES):
+        for number in range(TRIES):
             # Until it is known better: whoever interrupts a commit does not know whether it was carried out.
             self.state = _UNKNOWN
             with ExitStack() as stack:
@@ -247,12 +233,12 @@ class _Target:
                         logger.warning(f"{self.repo_id}: the answer was lost, but commit {arrived} holds all files")
                         url = f"{self.api.endpoint}/{self.repo_id}/commit/{arrived}"
                         return CommitInfo(url, message, description or "", arrived, self.api.endpoint)
-                    may_help = _may_pass(error) and self.state != _FOREIGN
+                    may_help = may_pass(error) and self.state != _FOREIGN
                     # A second try would open a second pull request.
                     may_help &= not (self.create_pr and self.state == _UNKNOWN)
-                    if number == _TRIES - 1 or not may_help:
+                    if number == TRIES - 1 or not may_help:
                         raise
-                    seconds = _wait_seconds(error, number)
+                    seconds = wait_seconds(error, number)
                     logger.warning(f"{explained(error, self.repo_id)}; {self.state}; trying again in {seconds:.0f} s")
             time.sleep(seconds)
         raise AssertionError("the last try returns or raises")
@@ -277,9 +263,9 @@ class _Target:
     def _make(self, what: str, make: Callable[[], Any]) -> None:
         self.state = f"whether the {what} was made could not be checked"
         try:
-            make()
+            patiently(make, self.repo_id)
         except FAILURES as error:
-            if _is_refused(error):
+            if is_refused(error):
                 self.state = _UNCHANGED
             raise
         # Only now: what someone else made meanwhile, or what this account cannot see, is not ours to delete.
@@ -292,7 +278,7 @@ class _Target:
         """The commit that holds what was sent where it arrived all the same; else `None`, and `state` is known."""
         if self.create_pr:
             # It would be no commit on this branch.
-            self.state = _UNCHANGED if _is_refused(error) or not _was_asked(error) else _UNKNOWN
+            self.state = _UNCHANGED if is_refused(error) or not was_asked(error) else _UNKNOWN
             return None
         self.state = _UNKNOWN
         try:
@@ -309,6 +295,8 @@ class _Target:
             place = commits.index(self.parent)
             if place > 1 and self._holds(commits[place - 1], folder, files, stale):
                 return commits[place - 1]
+            if not self.api.tree(self.repo_id, head):  # a Hub that lists no files
+                return None
         except FAILURES:
             return None
         self.state = _FOREIGN
@@ -316,7 +304,7 @@ class _Target:
 
     def _holds(self, commit: str, folder: Path, files: list[UploadedFile], stale: list[str]) -> bool:
         """Whether a commit holds what its parent held, without the stale files, and the files that were sent."""
-        before, after = self._tree(self.parent), self._tree(commit)
+        before, after = self.api.tree(self.repo_id, self.parent), self.api.tree(self.repo_id, commit)
         for file in files:
             if after.pop(file.path, None) not in (file.sha256, _git_oid(folder / file.path)):
                 return False
@@ -326,14 +314,6 @@ class _Target:
             before.pop(name, None)
         after.pop(".gitattributes", None)
         return before == after
-
-    def _tree(self, commit: str) -> dict[str, str]:
-        entries = self.api.list_repo_tree(self.repo_id, recursive=True, revision=commit)
-        return {
-            entry.path: entry.blob_id if entry.lfs is None else entry.lfs.sha256
-            for entry in entries
-            if isinstance(entry, RepoFile)
-        }
 
 
 def _verify(
@@ -349,92 +329,22 @@ def _verify(
             if _sha256(there / file.path) != file.sha256:
                 raise OSError(f"{where}: the commit was made, but {file.path} is not what was sent")
         found = stock_outputs(there)
+    missing = _missing(found)
+    if missing:
+        raise OSError(f"{where}: the commit was made, but its weights lack {len(missing)}, as {missing[0]}")
     if found != local:
         raise OSError(f"{where}: the commit was made, but computes {found}, the folder {local}")
 
 
-def read_back(
-    repo_id: str, commit: str, cache: str, repo_type: str | None = None, token: str | bool | None = None
-) -> Path:
-    """All files of a new commit, in a folder of `cache`; tried again, from where it broke off, where that may help.
-
-    Raises:
-        ValueError: in one line, for what could not be read.
-    """
-    where = f"{repo_id} at {commit}"
-    for number in range(_TRIES):
-        try:
-            return Path(snapshot_download(repo_id, repo_type=repo_type, revision=commit, cache_dir=cache, token=token))
-        except (*FAILURES, OSError) as error:
-            reason = " ".join(str(error).split())
-            if number == _TRIES - 1 or not _may_pass(error):
-                raise ValueError(f"{where}: the commit was made, but could not be read back ({reason})") from error
-            seconds = _wait_seconds(error, number)
-            logger.warning(f"{where}: reading back failed ({reason}); trying again in {seconds:.0f} s")
-        time.sleep(seconds)
-    raise AssertionError("the last try returns or raises")
-
-
-def _response(error: Exception) -> Any:
-    return getattr(error if isinstance(error, httpx2.HTTPError) else error.__cause__, "response", None)
-
-
-def _was_asked(error: Exception) -> bool:
-    """Whether what failed may have been the request for the commit itself, rather than an upload before it."""
-    if isinstance(error, _UNREADABLE):
-        return True
-    try:
-        return isinstance(error, httpx2.HTTPError) and "/commit/" in str(error.request.url)
-    except RuntimeError:  # httpx2: an error without a request
-        return True
-
-
-def _is_refused(error: Exception) -> bool:
-    """Whether the Hub says that it has not done what it was asked for; a server that fails may have done it."""
-    response = _response(error)
-    return response is not None and response.status_code < 500
-
-
-def _may_pass(error: Exception) -> bool:
-    response = _response(error)
-    return not _is_said(error) if response is None else response.status_code in _PASSING
-
-
-def _is_said(error: Exception) -> bool:
-    """Whether an error tells the user what is wrong, rather than that something failed."""
-    return isinstance(error, ValueError) and not isinstance(error, httpx2.HTTPError | json.JSONDecodeError)
-
-
-def _wait_seconds(error: Exception, number: int) -> float:
-    response = _response(error)
-    stated = "" if response is None else response.headers.get("Retry-After", "")
-    return min(_LONGEST_WAIT_SECONDS, float(stated) if stated.isdigit() else _WAIT_SECONDS[number])
-
-
-def explained(error: Exception, repo_id: str) -> str:
-    """One of `FAILURES` in a line for the user."""
-    response = _response(error)
-    text = " ".join(str(error).split())
-    if _is_said(error):
-        return f"{repo_id}: {text}"
-    if isinstance(error, _UNREADABLE):
-        return f"{repo_id}: the Hub's answer cannot be read ({type(error).__name__}: {text})"
-    if response is None:
-        return f"{repo_id}: the connection failed ({text})"
-    status = response.status_code
-    reasons = {
-        401: "not logged in, or the token is not valid; use hf auth login or HF_TOKEN",
-        403: "this token may not write there",
-        409: "the repository changed meanwhile; look at it and push again",
-        412: "the repository changed meanwhile; look at it and push again",
-        429: "too many requests",
-    }
-    if isinstance(error, RepositoryNotFoundError):
-        reasons[401] = "no such repository, or not logged in; use hf auth login or HF_TOKEN"
-        reasons[404] = "no such repository for this account"
-    said = getattr(error, "server_message", None)
-    refused = f"the Hub refused {response.url.path}" + (f", saying {said!r}" if said else "")
-    return f"{repo_id}: {reasons.get(status, 'the Hub failed' if status >= 500 else refused)} (HTTP {status})"
+def _missing(report: dict[str, Any]) -> list[str]:
+    """Weights that a report of `stock_outputs` misses, and in what."""
+    return [
+        f"{key} ({name})"
+        for name, found in report.items()
+        for key in found["missing"]
+        # New in a family whose checkpoints of other classes have none.
+        if not key.startswith("pooler.")
+    ]
 
 
 def _sha256(path: Path) -> str:

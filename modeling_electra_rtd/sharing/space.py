@@ -10,12 +10,12 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCardData
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, SpaceCardData
 from transformers.utils import logging
 
 from ..model_reference import check_repo_id
 from .demo_app import check_gradio
-from .hub import FAILURES, explained, read_back
+from .hub_client import FAILURES, HubClient, explained, patiently, read_back
 
 
 logger = logging.get_logger(__name__)
@@ -107,21 +107,23 @@ def push_space(space_id: str, repo_id: str, private: bool | None = None) -> str:
     """
     check_space(space_id, repo_id)
     files = space_files(repo_id)
-    api = HfApi()
+    api = HubClient()
     is_new = False
     try:
-        if not api.repo_exists(space_id, repo_type="space"):
-            api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private)
+        if not patiently(lambda: api.repo_exists(space_id, repo_type="space"), space_id):
+            new = {"repo_type": "space", "space_sdk": "gradio", "private": private}
+            patiently(lambda: api.create_repo(space_id, **new), space_id)
             is_new = True
         parent = api.space_info(space_id).sha
-        there = api.list_repo_files(space_id, repo_type="space", revision=parent)
+        there = api.tree(space_id, parent, repo_type="space")
         stale = [name for name in there if name.startswith(f"{_PACKAGE.name}/") and name not in files]
         operations = [
             *(CommitOperationAdd(path, content) for path, content in files.items()),
             *map(CommitOperationDelete, stale),
         ]
-        commit = api.create_commit(
-            space_id, operations, commit_message=f"Demo of {repo_id}", repo_type="space", parent_commit=parent
+        where = {"repo_type": "space", "parent_commit": parent}
+        commit = patiently(
+            lambda: api.create_commit(space_id, operations, commit_message=f"Demo of {repo_id}", **where), space_id
         )
     except FAILURES as error:
         if is_new:
@@ -170,7 +172,7 @@ def _requirements(modules: dict[Path, set[str]]) -> str:
     return "\n".join(["--extra-index-url https://download.pytorch.org/whl/cpu", *pins]) + "\n"
 
 
-def _delete_quietly(api: HfApi, space_id: str) -> None:
+def _delete_quietly(api: HubClient, space_id: str) -> None:
     try:
         api.delete_repo(space_id, repo_type="space")
     except FAILURES:

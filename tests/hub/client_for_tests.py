@@ -14,9 +14,9 @@ from hub_server import TOKENS
 _CLIENT = """
 import contextlib, io, json, os, sys, time, traceback
 from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing import hub
+from modeling_electra_rtd.sharing import hub, hub_client
 
-hub._WAIT_SECONDS = (0, 0, 0)
+hub_client._WAIT_SECONDS = (0, 0, 0)
 time.sleep = lambda seconds: None
 stock_outputs = hub.stock_outputs
 for line in sys.stdin:

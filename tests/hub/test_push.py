@@ -106,6 +106,63 @@ def test_what_passes_is_tried_again(hub, client, release):
     assert hub.find("models", "lab/pair")[1].keys() > files_of(release).keys()
 
 
+def test_a_name_without_an_owner_is_made_and_printed_in_full_when_the_hub_has_time(hub, client, release):
+    busy = ("GET /api/whoami-v2", "GET /api/models/lab/pair$", "POST /api/repos/create")
+    hub.faults = [Fault(pattern, 429, headers={"Retry-After": "1"}) for pattern in busy]
+    done = client.run("push", str(release), "pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("too many requests (HTTP 429); trying again in 1 s") == len(busy)
+    assert done.stdout.count('from_pretrained("lab/pair"') == 3 and '"pair"' not in done.stdout
+    assert hub.find("models", "lab/pair")[1].keys() > files_of(release).keys()
+
+
+def test_a_hub_that_stays_busy_made_nothing(hub, client, release):
+    hub.faults = [Fault("POST /api/repos/create", 429, times=9)]
+    done = client.run("push", str(release), "lab/pair")
+    assert done.returncode == 2 and "too many requests (HTTP 429); nothing was changed" in done.stderr
+    assert sum("repos/create" in request for request in hub.requests) == 4
+    assert not any("DELETE" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*(Fault("validate-yaml", status) for status in (404, 405, 501)), Fault("validate-yaml", 0, 1, {}, True, b"<p>")],
+    ids=["404", "405", "501", "a page"],
+)
+def test_a_hub_that_checks_no_cards_takes_them(fault, hub, client, release):
+    hub.faults = [replace(fault)]
+    done = client.run("push", str(release), "lab/pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert hub.find("models", "lab/pair")[1]["README.md"] == (release / "README.md").read_bytes()
+    assert not hub.faults[0].times
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_empty_repository_is_filled(lost, hub, client, release):
+    # Of its files the Hub says that there is no such folder.
+    hub.add("models", "lab/pair", {})
+    hub.faults = [Fault("POST .*/commit/", 0, after=True)] if lost else []
+    done = client.run("push", str(release), "lab/pair")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert hub.find("models", "lab/pair")[1] == files_of(release)
+    assert ("the answer was lost" in done.stderr) == lost and len(hub.commits("models", "lab/pair")) == 2
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_hub_that_names_no_head_gets_a_commit_and_no_promise(lost, hub, client, release):
+    hub.add("models", "lab/pair", {"notes.md": b"mine", "old.safetensors": b"old"})
+    nameless = b'{"id": "lab/pair", "siblings": [], "tags": [], "private": false}'
+    hub.faults = [Fault("GET /api/models/lab/pair$", 0, times=99, after=True, answer=nameless)]
+    hub.faults += [Fault("POST .*/commit/", 0, after=True, times=99)] if lost else []
+    done = client.run("push", str(release), "lab/pair")
+    assert hub.find("models", "lab/pair")[1] == files_of(release) | {"notes.md": b"mine"}
+    if lost:
+        assert done.returncode == 2 and "could not be checked" in done.stderr, done.stderr[-3000:]
+        assert "nothing was changed" not in done.stderr and "Traceback" not in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("answer", [None, b"<html>a proxy's page</html>", b"{}"], ids=["no", "no JSON", "empty"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_commit_whose_answer_is_lost_is_found(exists, answer, hub, client, release):
@@ -240,6 +297,22 @@ def test_what_arrives_differently_is_said(hub, client, release, monkeypatch):
     assert "Traceback" not in done.stderr
 
 
+# What stock classes say of the folder, and then of what was read back.
+LACKING = """
+from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.sharing import hub
+reports = iter([{{"root": {{"missing": missing, "sum": 1.0}}}} for missing in ([], {lost})])
+hub.stock_outputs = lambda folder: next(reports)
+raise SystemExit(main(["push", {folder!r}, "lab/pair"]))
+"""
+
+
+def test_weights_that_do_not_load_from_there_are_said(hub, client, release):
+    done = client.execute(LACKING.format(lost=["head.weight", "head.bias"], folder=str(release)))
+    message = "the commit was made, but its weights lack 2, as head.weight (root)"
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr[-3000:]
+
+
 def test_a_repository_that_cannot_be_made_is_not_deleted(hub, client, release):
     # It exists, but is not to be seen when asked for first, as when someone else is making it.
     mine = {"config.json": b"{}"}
@@ -263,6 +336,7 @@ def test_a_finetuned_model_is_loaded_by_its_own_class(kind, hub, client, tmp_pat
     tiny_tokenizer(tmp_path / "model")
     done = client.run("push", str(tmp_path / "model"), "lab/model", loads=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "lab/model gets no model card" in done.stderr and "no tokenizer" not in done.stderr
     done = client.execute(f"{done.stdout.partition(chr(10) * 2)[2]}\nprint(type(model).__name__, len(tokenizer))")
     assert done.stdout.split() == [type(model).__name__, "150"], done.stderr[-3000:]
 
@@ -279,7 +353,10 @@ with patch({where!r}, side_effect=KeyboardInterrupt):
     ("where", "message"),
     [
         ("huggingface_hub.HfApi.preupload_lfs_files", "could not be checked"),
-        ("modeling_electra_rtd.sharing.hub.snapshot_download", "the commit was made; stopped before it was read back"),
+        (
+            "modeling_electra_rtd.sharing.hub_client.snapshot_download",
+            "the commit was made; stopped before it was read back",
+        ),
     ],
 )
 def test_who_stops_a_push_learns_how_far_it_came(where, message, hub, client, release):

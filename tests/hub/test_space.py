@@ -48,12 +48,20 @@ for space in ("lab/new", "lab/old"):
 """
 
 
+BUSY = [
+    *(Fault(f"{request} /api/spaces/lab/pair-demo", 429, headers={"Retry-After": "0"}) for request in ("GET", "POST")),
+    Fault("HEAD /spaces/lab/pair-demo/resolve/.*/app.py", 0),
+    # It checks neither the card of the model nor that of the Space.
+    Fault("validate-yaml", 404, times=2),
+]
+
+
 @pytest.fixture(scope="module")
 def pushed(release, tmp_path_factory) -> Iterator[tuple[HubServer, Path, list[str]]]:
     """A Hub after three pushes, a home, and the last lines that were printed."""
     hub, folder = HubServer(), tmp_path_factory.mktemp("pushed")
     hub.add("spaces", "lab/old", {"modeling_electra_rtd/gone.py": b"old", "app.py": b"old", "notes.md": b"mine"})
-    hub.faults = [Fault("POST .*/api/spaces/lab/new/commit/", 403)]
+    hub.faults = [Fault("POST .*/api/spaces/lab/new/commit/", 403), *BUSY]
     with hub.serve() as hub.address:
         done = subprocess.run(
             [sys.executable, "-c", PUSH, str(release)], capture_output=True, text=True, env=environment(hub, folder)
@@ -113,6 +121,11 @@ def test_the_app_serves_the_model_from_the_hub(pushed, tmp_path):
 def test_a_dry_run_lists_the_space(release, capsys):
     assert main(["push", str(release), "lab/pair", "--space", "lab/demo", "--dry-run"]) == 0
     assert "modeling_electra_rtd/sharing/demo_app.py" in capsys.readouterr().out
+
+
+def test_what_passes_is_tried_again(pushed):
+    hub, _, _ = pushed
+    assert not [fault for fault in hub.faults if fault.times]
 
 
 def test_a_failure_leaves_no_empty_space_and_a_success_keeps_what_is_not_ours(pushed):
