@@ -91,6 +91,7 @@ def test_every_commit_is_a_release(hub, client, blocks, tmp_path):
     assert f"| generator loss, nats | {record['held_out']['eval_generator_loss']:.4f} |" in card
     assert f"| training documents | {record['data']['documents']:,} |" in card
     commits = [commit for commit, _ in pushed]
+    assert f"release in {hub.address}/lab/run/commit/{commits[0]}, read back" in done.stdout
     done = run_stranger(hub.address, tmp_path, LOAD.format(commits=commits, folder=str(tmp_path / "run")))
     assert done.returncode == 0, done.stderr[-3000:]
     sums, local = json.loads(done.stdout)
@@ -99,9 +100,10 @@ def test_every_commit_is_a_release(hub, client, blocks, tmp_path):
 
 
 def test_a_push_that_fails_on_the_way_does_not_stop_training(hub, client, blocks, tmp_path):
-    hub.faults = [Fault("POST .*/commit/", 403)]
+    hub.faults = [Fault("POST .*/commit/", 403), Fault("repos/create", 429, headers={"Retry-After": "1"})]
     done = pretrain(client, blocks, tmp_path / "run", hub_strategy="every_save", eval_steps="9")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "lab/run: too many requests (HTTP 429); trying again in 1 s" in done.stderr
     assert "The push of step 1 failed, and training goes on: lab/run: this token may not write there" in done.stderr
     assert len(hub.commits("models", "lab/run")) == 4
 
