@@ -157,9 +157,9 @@ def _check_head(config: PreTrainedConfig, encoder_class: type[PreTrainedModel], 
         expected = model(**text).logits
         try:
             found = masked_lm_logits(model, masked_lm_head(model), encoder(**text).last_hidden_state)
-        except TypeError:
+        except Exception:  # such a head takes other inputs, or is no chain of layers
             found = None
-    if found is None or found.shape != expected.shape or not _is_close(found, expected):
+    if not isinstance(found, Tensor) or found.shape != expected.shape or not _is_close(found, expected):
         raise _refused(config, f"the head of {name} needs more than the last hidden states, layer after layer")
 
 

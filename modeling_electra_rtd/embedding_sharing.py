@@ -91,8 +91,8 @@ def share(
                     f"embedding_sharing 'all' cannot share {encoder.config.model_type}'s {min(tables)}, which is no "
                     "weight and would be saved twice; use 'tied'"
                 )
-            for name in encoder._modules:
-                encoder._modules[name] = discriminator._modules[name]
+            # A pooler is the discriminator's alone.
+            encoder._modules.update({name: discriminator._modules[name] for name in encoder._modules})
             tied |= {f"{prefix}.{name}": name for name in _weights(encoder)}
     if sharing == "gdes":
         first, *others = generators.values()
@@ -122,4 +122,4 @@ def _name_of(module: nn.Module, model: nn.Module) -> str:
 
 
 def _weights(module: nn.Module) -> list[str]:
-    return [name for name, _ in module.named_parameters()]
+    return list(module.state_dict())

@@ -173,10 +173,10 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
     _supports_attention_backend = True
 
     def __init__(self, config: PreTrainedConfig):
-        # First, because they choose the attention.
-        encoders = build_encoder(config), build_encoder(config)
+        # First, because they choose the attention: not every family has what this class could do.
+        left_to_right, right_to_left = build_encoder(config), build_encoder(config)
         super().__init__(config)
-        self.left_to_right, self.right_to_left = encoders
+        self.left_to_right, self.right_to_left = left_to_right, right_to_left
         block = backbone_of(config).embeddings
         embeddings = getattr(self.left_to_right, block)
         setattr(self.right_to_left, block, embeddings)

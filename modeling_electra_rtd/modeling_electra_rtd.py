@@ -155,6 +155,13 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         words = self.get_input_embeddings()
         return output if output is not None and output.weight is words.weight else None
 
+    def get_parameter(self, target: str) -> Tensor:
+        """A parameter, or one of the weights that are buffers because no gradient reaches them; they are shared too."""
+        try:
+            return super().get_parameter(target)
+        except AttributeError:
+            return self.get_buffer(target)
+
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         # Sharing between the two networks does not hang on `tie_word_embeddings`, which ties a network's own head.
         if all_submodels:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import OBJECTIVE, PAD, VOCABULARY, randomize, tiny_packed, tiny_text
+from tiny import ALL_FAMILIES, OBJECTIVE, PAD, VOCABULARY, randomize, tiny_config, tiny_packed, tiny_text
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import (
@@ -62,6 +62,14 @@ def test_what_is_found_out(family):
     assert discriminator_architecture_of(family) == architecture
 
 
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_the_table_says_what_would_be_found_out(family):
+    found = derived_backbone(tiny_config(family))
+    # The rest is the literature's: generators, vocabularies, and a stock class for ELECTRA's discriminator.
+    names = ("layer_class", "embeddings", "document_mask", "positions_follow_padding", "unused")
+    assert [getattr(found, name) for name in names] == [getattr(BACKBONES[family], name) for name in names]
+
+
 @pytest.mark.parametrize("family", FOUND)
 def test_a_family_outside_the_table_is_pretrained_saved_and_read_back(family, tmp_path):
     torch.manual_seed(0)
@@ -106,11 +114,15 @@ def test_a_family_outside_the_table_is_pretrained_saved_and_read_back(family, tm
         ("vit", "'vit' cannot be pre-trained with RTD: it has no masked-LM class in transformers"),
         ("fnet", "its config has no num_attention_heads"),
         ("funnel", "it has several encoders"),
+        ("xlm", "the head of XLMWithLMHeadModel needs more than the last hidden states"),
         ("convbert", "ConvBertModel reads packed documents differently than alone"),
     ],
 )
 def test_a_family_is_refused_with_what_is_missing(model_type, message):
-    small = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 32} if model_type == "convbert" else {}
+    small = {
+        "convbert": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 32},
+        "xlm": {"emb_dim": 32, "n_heads": 4},
+    }.get(model_type, {})
     with pytest.raises(ValueError, match=message):
         backbone_config({"model_type": model_type, **small})
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_repository import REMOTE_CODE
-from tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
+from tiny import FAMILIES, tiny_config, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
 from modeling_electra_rtd.sharing import release as release_module
 from modeling_electra_rtd.sharing.export import export
+from modeling_electra_rtd.sharing.stock_loading import probe_ids
 
 
 def saved_pair(folder, family: str = "electra", **objective) -> ElectraRtdForPreTraining:
@@ -118,3 +119,15 @@ def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="differs from the checkpoint: generator"):
         export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
+
+
+def test_the_probe_holds_no_padding_which_some_encoders_know_by_its_id():
+    configs = [tiny_config("roberta", pad_token_id=pad, vocab_size=size) for pad, size in ((0, 150), (1, 9))]
+    ids = probe_ids(*configs)
+    assert len(ids[0]) == 16 and set(ids[0]) == set(range(2, 9))
+    model = tiny_pair("roberta")
+    ids = torch.tensor(probe_ids(model.config.discriminator_config))
+    stock = AutoModelForMaskedLM.from_config(model.config.generator_config).eval()
+    stock.load_state_dict(model.generator.state_dict())
+    with torch.no_grad():
+        assert torch.equal(model.generator(ids).logits, stock(ids).logits)

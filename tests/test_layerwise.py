@@ -9,6 +9,7 @@ from tiny import tiny_config
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DebertaV2Config,
@@ -88,6 +89,12 @@ def test_a_family_outside_the_table_of_backbones():
     assert exponents["bert.pooler.dense.weight"] == 1
     assert exponents["bert.embeddings.word_embeddings.weight"] == 3
     assert exponents["classifier.weight"] == 0
+
+
+def test_a_pooler_that_is_listed_before_the_layers_stands_behind_them():
+    exponents = learning_rate_exponents(AutoModelForSequenceClassification.from_config(tiny_config("nomic_bert")))
+    assert exponents["nomic_bert.pooler.dense.weight"] == 1
+    assert exponents["nomic_bert.embeddings.word_embeddings.weight"] == 4
 
 
 def test_biases_and_norms_are_not_decayed():

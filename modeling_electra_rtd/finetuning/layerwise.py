@@ -10,9 +10,9 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
     """How often `layerwise_lr_decay` multiplies the learning rate of each parameter.
 
     With n layers: the head 0, the last layer `last_layer_exponent` (call it e), layer i counted from 0
-    e + n - 1 - i, embeddings and their projection e + n. What an encoder holds behind its layers (a final norm) learns
-    like the last layer, tables of relative positions like the embeddings. A decoder, most of which is new, learns like
-    the head.
+    e + n - 1 - i, embeddings and their projection e + n. What an encoder holds behind its layers (a final norm, a
+    pooler) learns like the last layer, tables of relative positions like the embeddings. A decoder, most of which is
+    new, learns like the head.
 
     The reference means e = 1, and by an off-by-one that its author confirmed does e = 2 (google-research/electra,
     issues 51 and 64): everything below the head learns `layerwise_lr_decay` times slower than written.
@@ -46,7 +46,9 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
             is_behind = True
         elif name.startswith(prefix):
             is_table = f"{name.rpartition('.')[0]}." in tables
-            exponents[name] = last_layer_exponent if is_behind and not is_table else last_layer_exponent + depth
+            # A pooler reads the last layer wherever a class lists it.
+            is_last = (is_behind and not is_table) or name.startswith(f"{prefix}pooler.")
+            exponents[name] = last_layer_exponent if is_last else last_layer_exponent + depth
         else:
             exponents[name] = 0
     return exponents

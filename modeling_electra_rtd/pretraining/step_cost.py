@@ -291,7 +291,7 @@ def count_step(
         model.tie_weights()
         if device == "cpu":
             use_cpu_dropout(model)
-        elif model.config._attn_implementation == "sdpa":
+        elif model.encoder.config._attn_implementation == "sdpa":
             model.set_attn_implementation(_FUSED)
         if arguments.activation_checkpointing:
             model.activation_checkpointing_enable(arguments.activation_checkpointing_kwargs)

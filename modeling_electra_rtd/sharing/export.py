@@ -73,7 +73,7 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
     Raises:
         RuntimeError: for outputs that are not those of the model.
     """
-    ids = torch.tensor(probe_ids(model.config.vocab_size), device=model.device)
+    ids = torch.tensor(probe_ids(model.config.discriminator_config), device=model.device)
     with torch.no_grad():
         ours = {"root": model.encoder(ids).last_hidden_state, "generator": model.generator(ids).logits}
         if model.config.to_dict()["architectures"] == ["ElectraForPreTraining"]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 
 # Run in a process of its own: what loads there owes nothing to what this process has imported or patched.
@@ -38,9 +38,11 @@ print(json.dumps(report))
 """
 
 
-def probe_ids(vocab_size: int) -> list[list[int]]:
-    """One row of 16 token ids that every vocabulary has."""
-    return [[(7 * position) % vocab_size for position in range(16)]]
+def probe_ids(*configs: PreTrainedConfig) -> list[list[int]]:
+    """One row of 16 token ids that every vocabulary has; none is padding, which some encoders know by its id."""
+    padding = {config.pad_token_id for config in configs}
+    ids = [token_id for token_id in range(min(config.vocab_size for config in configs)) if token_id not in padding]
+    return [[ids[(7 * position) % len(ids)] for position in range(16)]]
 
 
 def stock_outputs(folder: str | Path) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def stock_outputs(folder: str | Path) -> dict[str, Any]:
         names.append("generator")
     if config.architectures == ["ElectraForPreTraining"]:
         names.append("discriminator")
-    probe = json.dumps(probe_ids(min(part.vocab_size for part in parts)))
+    probe = json.dumps(probe_ids(*parts))
     has_tokenizer = "yes" if (Path(folder) / "tokenizer_config.json").is_file() else ""
     done = subprocess.run(
         [sys.executable, "-c", _STOCK_LOADING, str(folder), probe, ",".join(names), has_tokenizer],
