@@ -187,6 +187,10 @@ def render_model_card(
         # As its classes are called.
         family=re.sub(r"(Model|ForPreTraining)$", "", config["architectures"][0]),
         superseded_by=superseded_by,
+        flags={
+            role: ", trust_remote_code=True" if "AutoConfig" in values.get("auto_map", {}) else ""
+            for role, values in (("encoder", config), ("generator", release["generator_config"]))
+        },
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
         bases=[

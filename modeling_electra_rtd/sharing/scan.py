@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING
 
 from ..checkpoint_layout import is_joint, objective_of
-from .remote_code import CUSTOM_PIPELINES, auto_map_of, remote_code_files
+from .remote_code import CUSTOM_PIPELINES, auto_map_of, family_code_files, remote_code_files
 
 
 # What a release and its card are made of. Anything else is refused by name rather than passed over.
@@ -151,7 +151,7 @@ def _is_joint(folder: Path) -> bool:
 
 def _problems_of_code(path: Path, name: str) -> list[str]:
     """Code runs wherever somebody trusts it: what is not this package's own, byte for byte, is not uploaded."""
-    own = remote_code_files().get(name)
+    own = remote_code_files().get(name) or family_code_files().get(path.name)
     if own is None:
         return [" is code, and none of what electra-rtd export writes"]
     if path.read_bytes() != own.read_bytes():
@@ -168,9 +168,13 @@ def _problems_of_code_names(path: Path) -> list[str]:
     if not isinstance(values, dict):
         return [" is no JSON object"]
     family = values.get("model_type")
-    own = {"auto_map": auto_map_of(family) if family in CONFIG_MAPPING else None, "custom_pipelines": CUSTOM_PIPELINES}
-    named = own.keys() & values.keys()
-    return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] != own[key]]
+    own = {"auto_map": auto_map_of(family) if family in CONFIG_MAPPING else {}, "custom_pipelines": CUSTOM_PIPELINES}
+    return [
+        f": {key} names code that is not electra-rtd's"
+        for key in sorted(own.keys() & values.keys())
+        # A generator's names no pair.
+        if not isinstance(values[key], dict) or not values[key].items() <= own[key].items()
+    ]
 
 
 def _problems_of_card(path: Path) -> list[str]:
