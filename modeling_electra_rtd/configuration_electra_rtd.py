@@ -193,6 +193,10 @@ class ElectraRtdConfig(PreTrainedConfig):
                 check_sizes(config)
             except ValueError as error:
                 raise ValueError(f"{role}: {error}") from None
+        if self.generator_kind == "two_tower" and backbone_of(generator).document_mask == "document_ids":
+            raise ValueError(
+                f"generator_kind 'two_tower' needs one-sided masks, and {generator.model_type} takes none"
+            )
         self._check_sharing()
         if discriminator.vocab_size != generator.vocab_size:
             raise ValueError(
@@ -249,8 +253,6 @@ class ElectraRtdConfig(PreTrainedConfig):
             reason = "disallow_correct: noise-contrastive estimation needs samples of the very noise it knows"
         elif not self.has_generator_network and sharing not in ("tied", "none"):
             reason = f"embedding_sharing {sharing!r} without a second network"
-        elif kind == "two_tower" and backbone_of(self.generator_config).document_mask == "document_ids":
-            reason = f"generator_kind 'two_tower' of {self.generator_config.model_type}, which takes no one-sided mask"
         elif kind == "two_tower" and sharing == "all":
             reason = "embedding_sharing 'all' with two towers, which read the text in one direction each"
         elif feedback != "none" and (self.objective not in ("rtd", "rtd_mlm") or kind != "masked_lm"):

@@ -191,16 +191,21 @@ def test_generators_are_narrower_behind_a_projection_and_odd_widths_are_refused(
     with pytest.raises(ValueError, match="num_directions 2 does not divide hidden_size 11"):
         generator_config_for(tiny_gru_config(), 11 / 32)
     assert generator_config_for(tiny_gru_config(bidirectional=False), 11 / 32).hidden_size == 11
+    with pytest.raises(ValueError, match="'two_tower' needs one-sided masks, and gru_encoder takes none"):
+        ElectraRtdConfig.from_discriminator(tiny_gru_config(), generator_kind="two_tower", **OBJECTIVE)
     with pytest.raises(ValueError, match="hidden_size is 33; two directions need an even one"):
         tiny_gru_config(hidden_size=33)
 
 
-def test_a_mixed_pair_shares_nothing():
+@pytest.mark.parametrize("sharing", ["none", "tied_words"])
+def test_a_mixed_pair_shares_words_at_most(sharing):
     electra = tiny_config("electra")
     for pair in ({"generator": electra}, {"discriminator": electra, "generator": tiny_gru_config()}):
         with pytest.raises(ValueError, match="embedding_sharing 'tied' needs one family"):
             gru_pair(**pair)
-        model = gru_pair(**pair, embedding_sharing="none", mask_probability=0.3).train()
+        model = gru_pair(**pair, embedding_sharing=sharing, mask_probability=0.3).train()
+        words = model.generator.get_input_embeddings().weight, model.get_input_embeddings().weight
+        assert (words[0] is words[1]) == (sharing == "tied_words")
         model(**tiny_text(), corruption_uniforms=uniforms_for(tiny_text()["input_ids"], 0.3)).loss.backward()
         assert all(weight.grad is not None for weight in model.parameters())
 
