@@ -13,6 +13,9 @@ _PUBLIC_NAMES = {
     "ElectraRtdGenerator": "generators",
     "ElectraRtdTrainer": "pretraining.trainer",
     "ElectraRtdTrainingArguments": "pretraining.training_args",
+    "GruEncoderConfig": "gru_encoder",
+    "GruEncoderForMaskedLM": "gru_encoder",
+    "GruEncoderModel": "gru_encoder",
     "ReplacedTokenDetectionPipeline": "sharing.pipeline_task",
 }
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from .derived_backbones import derived_backbone
+from .gru_encoder import GruEncoderConfig
 from .stock_models import Backbone, prepare_encoder
 
 
@@ -97,6 +98,15 @@ BACKBONES: dict[str, Backbone] = {
         layer_class="NomicBertLayer",
         discriminator_architecture="NomicBertModel",
         published_special_tokens={30528: (103, (0, 101, 102, 103))},
+    ),
+    # Nothing was published; its generators are sized as ELECTRA's.
+    GruEncoderConfig.model_type: Backbone(
+        layer_class="GruEncoderLayer",
+        discriminator_architecture="GruEncoderModel",
+        generator_width=0.25,
+        generator_depth=1.0,
+        narrows=True,
+        document_mask="document_ids",
     ),
 }
 
@@ -220,10 +230,10 @@ def check_sizes(config: PreTrainedConfig) -> None:
         # Not every family has all of them.
         if getattr(config, name, 1) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
-    if getattr(config, "hidden_size", 1) % getattr(config, "num_attention_heads", 1):
-        raise ValueError(
-            f"num_attention_heads {config.num_attention_heads} does not divide hidden_size {config.hidden_size}"
-        )
+    for name in ("num_attention_heads", "num_directions"):
+        parts = getattr(config, name, 1)
+        if getattr(config, "hidden_size", 0) % parts:
+            raise ValueError(f"{name} {parts} does not divide hidden_size {config.hidden_size}")
 
 
 def generator_config_for(
@@ -253,10 +263,10 @@ def generator_config_for(
             "the embeddings it shares and cannot be narrower; use generator_depth"
         )
     config = copy.deepcopy(discriminator_config)
-    config.num_attention_heads = max(1, round(config.num_attention_heads * width))
-    config.hidden_size = max(config.num_attention_heads, round(config.hidden_size * width))
-    if width != 1:
-        config.intermediate_size = max(1, round(config.intermediate_size * width))
+    for name in ("num_attention_heads", "hidden_size", "intermediate_size"):
+        if width != 1 and hasattr(config, name):
+            setattr(config, name, max(1, round(getattr(config, name) * width)))
+    config.hidden_size = max(getattr(config, "num_attention_heads", 1), config.hidden_size)
     config.num_hidden_layers = max(1, round(config.num_hidden_layers * depth))
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[: config.num_hidden_layers]

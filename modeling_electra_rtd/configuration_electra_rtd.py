@@ -5,10 +5,12 @@ On disk it is the discriminator's own config with one more key (see `checkpoint_
 
 import copy
 import json
+import os
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 
 from .backbones import HUB_ARGUMENTS, backbone_of, check_sizes, config_from, generator_config_for, nearest
 from .checkpoint_layout import (
@@ -191,6 +193,10 @@ class ElectraRtdConfig(PreTrainedConfig):
                 check_sizes(config)
             except ValueError as error:
                 raise ValueError(f"{role}: {error}") from None
+        if self.generator_kind == "two_tower" and backbone_of(generator).document_mask == "document_ids":
+            raise ValueError(
+                f"generator_kind 'two_tower' needs one-sided masks, and {generator.model_type} takes none"
+            )
         self._check_sharing()
         if discriminator.vocab_size != generator.vocab_size:
             raise ValueError(
@@ -347,10 +353,11 @@ class ElectraRtdConfig(PreTrainedConfig):
             values[RTD_KEY] = {"generator_config": None, **self.objective_fields()}
             if self.generator_config is not None:
                 generator = getattr(self.generator_config, to_dict)()
-                generator.pop("transformers_version", None)
+                for key in ("transformers_version", "auto_map"):
+                    generator.pop(key, None)
                 values[RTD_KEY]["generator_config"] = generator | dtype
             if "auto_map" in self.__dict__:
-                values["auto_map"] = self.auto_map
+                values["auto_map"] = {**values.get("auto_map", {}), **self.auto_map}
         return values | dtype
 
     @property
@@ -378,6 +385,13 @@ class ElectraRtdConfig(PreTrainedConfig):
     def is_alone(self) -> bool:
         """Whether this is the config of a discriminator that has left its generator."""
         return self.__dict__.get("_is_alone", False)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        super().save_pretrained(save_directory, **kwargs)
+        for config in (self.discriminator_config, self.generator_config):
+            # A family that stock classes do not know brings its code along, here as where it is saved by itself.
+            if config is not None and config._auto_class is not None:
+                custom_object_save(config, save_directory)
 
     def objective_fields(self) -> dict[str, Any]:
         """The fields that are neither network's."""

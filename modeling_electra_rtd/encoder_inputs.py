@@ -130,6 +130,7 @@ class EncoderInputs(nn.Module):
         if document_ids is None and reads != "both":
             document_ids = token_mask_of(input_ids, attention_mask, None).long()
         if document_ids is not None and form.document_mask == "document_ids":
+            assert reads == "both", "who reads the numbers of documents takes no one-sided mask"
             attention_mask, inputs["document_ids"] = None, document_ids
         elif document_ids is not None:
             device_type = input_ids.device.type

@@ -37,6 +37,7 @@ from .discriminator import ElectraRtdDiscriminator
 from .embedding_sharing import DisentangledEmbedding, share, words_name
 from .encoder_inputs import token_mask_of
 from .generators import ElectraRtdGenerator, TableGenerator, TwoTowerGenerator
+from .gru_encoder import GruEncoderConfig
 from .objectives import TERMS
 from .pair_loading import LoadsPairs
 
@@ -370,6 +371,12 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
 
 
 ElectraRtdGenerator.pair_class = ElectraRtdForPreTraining
+
+
+class GruEncoderRtdForPreTraining(ElectraRtdForPreTraining):
+    """The pair under the name of the family that `transformers` does not know; see below."""
+
+    config_class = GruEncoderConfig
 
 
 def __getattr__(name: str) -> type[ElectraRtdForPreTraining]:

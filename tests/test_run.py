@@ -68,17 +68,14 @@ def test_every_shipped_recipe_runs(name, data, tmp_path):
         pair = google_like_pair(tmp_path / "pair", vocabulary)
         overrides |= {"discriminator_checkpoint": pair[0], "generator_checkpoint": pair[1]}
     else:
-        # The recipe's own architecture, with one layer and few numbers: what is tested is that every key works.
-        model_type = "modernbert" if isinstance(shipped.model.discriminator, dict) else "electra"
-        overrides["discriminator"] = json.dumps(
-            {
-                "model_type": model_type,
-                "hidden_size": 48,
-                "intermediate_size": 64,
-                "num_hidden_layers": 4,
-                "num_attention_heads": 4 if model_type == "electra" else 3,
-            }
-        )
+        # The recipe's own architecture with few numbers: what is tested is that every key works.
+        source = shipped.model.discriminator
+        small = {"model_type": source["model_type"] if isinstance(source, dict) else "electra", "hidden_size": 48}
+        if small["model_type"] == "gru_encoder":
+            small |= {"embedding_size": 32}
+        else:
+            small |= {"intermediate_size": 64, "num_attention_heads": 4 if small["model_type"] == "electra" else 3}
+        overrides["discriminator"] = json.dumps({**small, "num_hidden_layers": 4})
     record = pretrain(read_recipe(name, overrides))
     assert record["steps"] == 2 and record["tokens_seen"] > 0
     assert 0 < record["held_out"]["eval_generator_loss"] < 20

@@ -88,9 +88,10 @@ class SequenceToSequence(TaskKind):
                 vocab_size=config.vocab_size,
                 embedding_size=config.hidden_size,
                 hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
+                # A recurrent encoder has neither; these are ELECTRA's proportions.
+                intermediate_size=getattr(config, "intermediate_size", 4 * config.hidden_size),
                 num_hidden_layers=config.num_hidden_layers,
-                num_attention_heads=config.num_attention_heads,
+                num_attention_heads=getattr(config, "num_attention_heads", max(1, config.hidden_size // 64)),
                 max_position_embeddings=max(512, self.max_target_length),
             )
         if self.max_target_length > decoder.max_position_embeddings:

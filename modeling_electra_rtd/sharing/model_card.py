@@ -10,6 +10,7 @@ import jinja2
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..finetuning.report import markdown_table
+from ..gru_encoder import AUTO_MAP
 from ..model_reference import parse_hub_name
 from ..pretraining.plots import CURVES
 from ..recipe_files import shipped_folder
@@ -183,10 +184,15 @@ def render_model_card(
         is_on_hub=is_on_hub,
         metadata=metadata.to_yaml(),
         is_whole=config["architectures"] == ["ElectraForPreTraining"],
-        has_code="auto_map" in config,
+        # The recurrent family names the code of its models in any case.
+        has_code="auto_map" in config and config["auto_map"] != AUTO_MAP,
         # As its classes are called.
         family=re.sub(r"(Model|ForPreTraining)$", "", config["architectures"][0]),
         superseded_by=superseded_by,
+        flags={
+            role: ", trust_remote_code=True" if "AutoConfig" in values.get("auto_map", {}) else ""
+            for role, values in (("encoder", config), ("generator", release["generator_config"]))
+        },
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
         bases=[

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
+from transformers.dynamic_module_utils import custom_object_save
 
 from ..checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, native_config
 from ..discriminator import ElectraRtdDiscriminator
@@ -42,6 +43,9 @@ def write_release(
         _save_generator(model, root)
     if generator is not None:
         _save_generator(generator, root / _GENERATOR)
+        if generator.config._auto_class is not None:
+            # Code is looked for at the root of a repository, whatever folder names it.
+            custom_object_save(generator.config, root)
     if tokenizer is not None:
         for place in (root, root / _GENERATOR) if generator is not None else (root,):
             tokenizer.save_pretrained(place)

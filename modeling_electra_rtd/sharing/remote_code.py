@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from ..gru_encoder import AUTO_MAP, GruEncoderConfig
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import TASK, ReplacedTokenDetectionPipeline
 
@@ -19,7 +20,9 @@ def auto_map_of(model_type: str) -> dict[str, str]:
     """What the config of a release says about its code, in the words of `transformers`: the pair, by its family."""
     module, _, name = _reference(ElectraRtdForPreTraining).partition(".")
     family = CONFIG_MAPPING[model_type].__name__.removesuffix("Config")
-    return {"AutoModelForPreTraining": f"{module}.{name.replace('Electra', family, 1)}"}
+    # The one family that brings its own models.
+    models = AUTO_MAP if model_type == GruEncoderConfig.model_type else {}
+    return {**models, "AutoModelForPreTraining": f"{module}.{name.replace('Electra', family, 1)}"}
 
 
 CUSTOM_PIPELINES = {
@@ -29,8 +32,17 @@ CUSTOM_PIPELINES = {
 
 def remote_code_files() -> dict[str, Path]:
     """The files of this package that travel, by their names in a release: two classes and all that they import."""
+    return _files_of(ElectraRtdForPreTraining, ReplacedTokenDetectionPipeline)
+
+
+def family_code_files() -> dict[str, Path]:
+    """The part of them that a family which stock classes do not know brings along into every folder."""
+    return _files_of(GruEncoderConfig)
+
+
+def _files_of(*codes: type) -> dict[str, Path]:
     paths = []
-    for code in (ElectraRtdForPreTraining, ReplacedTokenDetectionPipeline):
+    for code in codes:
         entry = sys.modules[code.__module__].__file__
         paths += [entry, *get_relative_import_files(entry)]
     return {path.name: path for path in sorted(map(Path, paths))}

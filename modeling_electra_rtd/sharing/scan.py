@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING
 
 from ..checkpoint_layout import is_joint, objective_of
-from .remote_code import CUSTOM_PIPELINES, auto_map_of, remote_code_files
+from .remote_code import CUSTOM_PIPELINES, auto_map_of, family_code_files, remote_code_files
 
 
 # What a release and its card are made of. Anything else is refused by name rather than passed over.
@@ -149,17 +149,28 @@ def _is_joint(folder: Path) -> bool:
 
 def _problems_of_code(folder: Path, files: list[Path]) -> list[str]:
     """Code runs wherever somebody trusts it: what is not this package's own, byte for byte, is not uploaded; nor is a
-    config that names it without it."""
-    own = {Path(name): path.read_bytes() for name, path in remote_code_files().items()}
-    code = {file for file in files if file.suffix == ".py"}
-    problems = [f"{file.as_posix()} is code, and none of what electra-rtd export writes" for file in code - own.keys()]
-    is_named = _values_of(folder / "config.json").keys() & {"auto_map", "custom_pipelines"}
+    config that names it without it. The pair's lies at the root, a family's in every folder with a model of it."""
+    pair, family = (
+        {name: path.read_bytes() for name, path in own.items()} for own in (remote_code_files(), family_code_files())
+    )
+    problems, changed, missing = [], set(), set()
+    for place in sorted({file.parent for file in files}):
+        own = pair if place == Path() else family
+        for file in (file for file in files if file.parent == place and file.suffix == ".py"):
+            if file.name not in own:
+                problems.append(f"{file.as_posix()} is code, and none of what electra-rtd export writes")
+            elif (folder / file).read_bytes() != own[file.name]:
+                changed.add(file)
+        values = _values_of(folder / place / "config.json")
+        names_pair = "custom_pipelines" in values or "AutoModelForPreTraining" in values.get("auto_map", {})
+        needed = pair if names_pair else family if "auto_map" in values else ()
+        missing |= {place / name for name in needed} - set(files)
     for found, what in (
-        ({file for file in code & own.keys() if (folder / file).read_bytes() != own[file]}, "not of this version"),
-        (own.keys() - code if is_named else set(), "not there, but config.json names the code"),
+        (changed, "not of this version"),
+        (missing, "not there, but config.json names the code"),
     ):
         if found:
-            names = ", ".join(sorted(map(str, found)))
+            names = ", ".join(sorted(file.as_posix() for file in found))
             are = "is" if len(found) == 1 else "are"
             problems.append(f"{names} {are} {what} of electra-rtd; export the checkpoint again")
     return problems
@@ -183,9 +194,13 @@ def _problems_of_code_names(path: Path) -> list[str]:
     if not isinstance(values, dict):
         return [" is no JSON object"]
     family = values.get("model_type")
-    own = {"auto_map": auto_map_of(family) if family in CONFIG_MAPPING else None, "custom_pipelines": CUSTOM_PIPELINES}
-    named = own.keys() & values.keys()
-    return [f": {key} names code that is not electra-rtd's" for key in sorted(named) if values[key] != own[key]]
+    own = {"auto_map": auto_map_of(family) if family in CONFIG_MAPPING else {}, "custom_pipelines": CUSTOM_PIPELINES}
+    return [
+        f": {key} names code that is not electra-rtd's"
+        for key in sorted(own.keys() & values.keys())
+        # A generator's names no pair.
+        if not isinstance(values[key], dict) or not values[key].items() <= own[key].items()
+    ]
 
 
 def _problems_of_card(path: Path) -> list[str]:

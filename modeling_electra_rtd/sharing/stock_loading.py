@@ -1,4 +1,4 @@
-"""A folder as a stranger loads it: stock `transformers`, in a process that has never heard of this package."""
+"""A folder as a stranger loads it: `transformers` alone, in a process that has never heard of this package."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 # Run in a process of its own: what loads there owes nothing to what this process has imported or patched.
 _STOCK_LOADING = """
-import json, sys
+import json, os, sys
 import torch
 from transformers import (
     AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSeq2SeqLM, AutoTokenizer
@@ -26,6 +26,9 @@ auto = {
 report = {}
 for name in names:
     where = {"subfolder": "generator"} if name == "generator" else {}
+    with open(os.path.join(folder, where.get("subfolder", ""), "config.json"), encoding="utf-8") as file:
+        # A family that stock transformers does not know: its code is part of what is loaded.
+        where["trust_remote_code"] = "AutoConfig" in json.load(file).get("auto_map", {})
     model, info = auto[name].from_pretrained(folder, output_loading_info=True, **where)
     with torch.no_grad():
         output = model.eval()(ids, **({"decoder_input_ids": ids} if name == "encoder and decoder" else {}))
@@ -46,7 +49,8 @@ def probe_ids(*configs: PreTrainedConfig) -> list[list[int]]:
 
 
 def stock_outputs(folder: str | Path) -> dict[str, Any]:
-    """What stock classes make of a probe. A tokenizer, where there is one, must load beside each network.
+    """What stock classes make of a probe; a family that they do not know is loaded with the code in the folder. A
+    tokenizer, where there is one, must load beside each network.
 
     Returns:
         For `root`, where it lies in the folder for `generator`, and for an `ElectraForPreTraining` for
