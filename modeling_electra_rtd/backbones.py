@@ -142,10 +142,17 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     return prepare_encoder(MODEL_MAPPING[type(config)](config), backbone)
 
 
-def build_masked_lm(config: PreTrainedConfig) -> PreTrainedModel:
-    """The stock masked-LM model of a config, its encoder ready for `EncoderInputs.encode`."""
+def build_masked_lm(config: PreTrainedConfig, with_unused: bool = False) -> PreTrainedModel:
+    """The stock masked-LM model of a config, its encoder ready for `EncoderInputs.encode`.
+
+    Args:
+        with_unused: its encoder has all that the encoder alone has (see `Backbone.unused`).
+    """
     backbone = backbone_of(config)
     model = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
+    if with_unused and backbone.unused:
+        setattr(model, model.base_model_prefix, MODEL_MAPPING[type(config)](config))
+        model.tie_weights()
     prepare_encoder(model.base_model, backbone)
     return model
 

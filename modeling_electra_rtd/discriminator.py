@@ -60,9 +60,18 @@ class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
 
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write a checkpoint that stock classes load.
+
+        Weights keep the names they have in memory, by which a resumed training finds them; by default `transformers`
+        gives them back the names of a family's first code, where those were others.
+        """
+        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
+
     def _add_stock_masked_lm(self) -> None:
         """Hold the modules of a stock masked-LM model under their own names."""
-        stock = build_masked_lm(self.config.discriminator_config)
+        # An encoder that is to be loaded as such is whole, with the pooler that masked-LM models go without.
+        stock = build_masked_lm(self.config.discriminator_config, self.config.learns.detection_terms is not None)
         for name, module in stock.named_children():
             self.add_module(name, module)
         self.base_model_prefix = stock.base_model_prefix

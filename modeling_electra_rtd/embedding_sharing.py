@@ -82,7 +82,8 @@ def share(
             words = encoder.get_input_embeddings()
             tied[f"{prefix}.{_name_of(words, encoder)}.weight"] = f"{_name_of(words, discriminator)}.weight"
         elif sharing == "all":
-            encoder._modules = discriminator._modules
+            # A pooler is the discriminator's alone.
+            encoder._modules.update({name: discriminator._modules[name] for name in encoder._modules})
             tied |= {f"{prefix}.{name}": name for name in _weights(encoder)}
     if sharing == "gdes":
         first, *others = generators.values()
@@ -112,4 +113,4 @@ def _name_of(module: nn.Module, model: nn.Module) -> str:
 
 
 def _weights(module: nn.Module) -> list[str]:
-    return [name for name, _ in module.named_parameters()]
+    return list(module.state_dict())
