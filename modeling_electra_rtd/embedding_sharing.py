@@ -69,9 +69,6 @@ def share(
     Returns:
         The weights that are one: names below the pair, of the generator's and of the discriminator's encoder, the
         latter without the prefix.
-
-    Raises:
-        ValueError: for encoders that cannot be shared as a whole.
     """
     tied = {}
     for prefix, encoder in generators.items():
@@ -85,12 +82,6 @@ def share(
             words = encoder.get_input_embeddings()
             tied[f"{prefix}.{_name_of(words, encoder)}.weight"] = f"{_name_of(words, discriminator)}.weight"
         elif sharing == "all":
-            tables = encoder.state_dict().keys() - dict(encoder.named_parameters()).keys()
-            if tables:
-                raise ValueError(
-                    f"embedding_sharing 'all' cannot share {encoder.config.model_type}'s {min(tables)}, which is no "
-                    "weight and would be saved twice; use 'tied'"
-                )
             # A pooler is the discriminator's alone.
             encoder._modules.update({name: discriminator._modules[name] for name in encoder._modules})
             tied |= {f"{prefix}.{name}": name for name in _weights(encoder)}

@@ -157,7 +157,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         return output if output is not None and output.weight is words.weight else None
 
     def get_parameter(self, target: str) -> Tensor:
-        """A parameter, or one of the weights that are buffers because no gradient reaches them; they are shared too."""
+        """A parameter, or a weight that is a buffer because no gradient reaches it; those are shared as well."""
         try:
             return super().get_parameter(target)
         except AttributeError:

@@ -30,7 +30,7 @@ logger = logging.get_logger(__name__)
 
 RECORD = "run.json"
 RESOLVED_RECIPE = "recipe.yaml"
-_NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep"))
+_NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
 
 
 def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
