@@ -45,7 +45,8 @@ def probe_ids(*configs: PreTrainedConfig) -> list[list[int]]:
     """One row of 16 token ids that every vocabulary has; none is padding, which some encoders know by its id."""
     padding = {config.pad_token_id for config in configs}
     ids = [token_id for token_id in range(min(config.vocab_size for config in configs)) if token_id not in padding]
-    return [[ids[(7 * position) % len(ids)] for position in range(16)]]
+    step = 7 if len(ids) % 7 else 1
+    return [[ids[(step * position) % len(ids)] for position in range(16)]]
 
 
 def stock_outputs(folder: str | Path) -> dict[str, Any]:
