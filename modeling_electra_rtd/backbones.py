@@ -124,9 +124,9 @@ def backbone_of(config: PreTrainedConfig) -> Backbone:
     Raises:
         ValueError: for a family that RTD cannot pre-train, and for a config with which it would train wrongly.
     """
-    backbone = BACKBONES.get(config.model_type) or derived_backbone(config)
     if getattr(config, "is_decoder", False):
         raise ValueError(f"{config.model_type} with is_decoder True reads a text from one side; set it to False")
+    backbone = BACKBONES.get(config.model_type) or derived_backbone(config)
     if backbone.positions_follow_padding and config.pad_token_id is None:
         raise ValueError(f"pad_token_id is None, and {config.model_type} counts positions from it")
     for name, reason in backbone.leaks.items():

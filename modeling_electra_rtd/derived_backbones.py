@@ -118,6 +118,8 @@ def _derive(
 def _small(config: PreTrainedConfig) -> PreTrainedConfig:
     """Two layers (as many as show every type of layer once), 64 tokens, and everything else as it is."""
     small = copy.deepcopy(config)
+    # What a CPU has, whatever the real model will use.
+    small._attn_implementation = None
     types = getattr(config, "layer_types", None) or []
     small.num_hidden_layers = max([2, *(types.index(kind) + 1 for kind in set(types))])
     if types:

@@ -256,5 +256,6 @@ def test_finding_out_leaves_no_trace(average, monkeypatch):
     # Found out once, whatever the size of the network or the vocabulary.
     monkeypatch.setattr(derived_backbones, "_derive", None)
     config.vocab_size, config.num_hidden_layers = 7000, 9
+    config._attn_implementation = "flash_attention_2"
     assert derived_backbone(config) == expected
     assert MODEL_FOR_MASKED_LM_MAPPING[type(config)].__name__ == "MegatronBertForMaskedLM"
