@@ -121,8 +121,11 @@ def push(
         OSError: if what arrived is not what was sent.
     """
     files, local = check_release(folder)
-    if "tokenizer_config.json" not in {file.path for file in files}:
+    names = {file.path for file in files}
+    if "tokenizer_config.json" not in names:
         logger.warning(f"{repo_id} gets no tokenizer: its readers will have to find the right one")
+    if "README.md" not in names:
+        logger.warning(f"{repo_id} gets no model card: {folder} holds no README.md")
     target = _Target(HubClient(token=token), repo_id, revision, create_pr)
     try:
         target.prepare(private)
@@ -203,7 +206,7 @@ class _Target:
     ) -> CommitInfo:
         """One commit on top of `parent`, tried again where that may help."""
         names = {file.path for file in files}
-        there = patiently(lambda: self.api.tree(self.repo_id, self.parent or self.revision), self.repo_id)
+        there = self.api.tree(self.repo_id, self.parent or self.revision)
         stale = [name for name in there if ".safetensors" in name and name not in names]
         for number in range(TRIES):
             # Until it is known better: whoever interrupts a commit does not know whether it was carried out.

@@ -146,7 +146,7 @@ def explained(error: Exception, repo_id: str) -> str:
     response = response_of(error)
     text = " ".join(str(error).split())
     if _is_said(error):
-        return f"{repo_id}: {text}"
+        return f"{repo_id}: {text.rstrip('.')}"
     if isinstance(error, _UNREADABLE):
         return f"{repo_id}: the Hub's answer cannot be read ({type(error).__name__}: {text})"
     if response is None:

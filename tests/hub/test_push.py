@@ -338,6 +338,7 @@ def test_a_finetuned_model_is_loaded_by_its_own_class(kind, hub, client, tmp_pat
     tiny_tokenizer(tmp_path / "model")
     done = client.run("push", str(tmp_path / "model"), "lab/model", loads=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "lab/model gets no model card" in done.stderr and "no tokenizer" not in done.stderr
     done = client.execute(f"{done.stdout.partition(chr(10) * 2)[2]}\nprint(type(model).__name__, len(tokenizer))")
     assert done.stdout.split() == [type(model).__name__, "150"], done.stderr[-3000:]
 
