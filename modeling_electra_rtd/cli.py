@@ -286,7 +286,10 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         folder = Path(recipe.training.output_dir)
         _print_metrics({name.removeprefix("eval_"): value for name, value in record["held_out"].items()})
         print(f"model in {folder}, curves in {folder / CURVES}, record in {folder / RECORD}")
-        print(f"next: electra-rtd export {folder} --output-dir {folder}-release")
+        if "pushed_to" in record:
+            print(f"release in {record['pushed_to']}, read back and equal")
+        else:
+            print(f"next: electra-rtd export {folder} --output-dir {folder}-release")
 
 
 def _plan(arguments: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         resume: continue from the newest complete checkpoint in the output folder.
 
     Returns:
-        The record.
+        The record; beside what `run.json` holds, `pushed_to`, the address of the last commit, where there was one.
 
     Raises:
         ValueError: before any work starts, for a taken output folder, nothing to resume, or data that does not fit.
@@ -94,8 +94,8 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         (output_dir / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
         plot_curves(trainer.state.log_history, output_dir / CURVES, title=output_dir.name)
-    if arguments.push_to_hub:
-        trainer.push_to_hub()
+    if arguments.push_to_hub and (commit := trainer.push_to_hub()) is not None:
+        record["pushed_to"] = commit.commit_url
     return record
 
 

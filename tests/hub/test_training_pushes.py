@@ -91,6 +91,7 @@ def test_every_commit_is_a_release(hub, client, blocks, tmp_path):
     assert f"| generator loss, nats | {record['held_out']['eval_generator_loss']:.4f} |" in card
     assert f"| training documents | {record['data']['documents']:,} |" in card
     commits = [commit for commit, _ in pushed]
+    assert f"release in {hub.address}/lab/run/commit/{commits[0]}, read back" in done.stdout
     done = run_stranger(hub.address, tmp_path, LOAD.format(commits=commits, folder=str(tmp_path / "run")))
     assert done.returncode == 0, done.stderr[-3000:]
     sums, local = json.loads(done.stdout)
