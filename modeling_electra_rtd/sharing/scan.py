@@ -5,6 +5,7 @@ import getpass
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -97,6 +98,7 @@ def uploadable_files(folder: str | Path) -> list[Path]:
         elif not any(fnmatch.fnmatch(name, pattern) for pattern in STAYS):
             files.append(Path(name))
             problems += [f"{name}{found}" for found in _problems_of(path, name)]
+    problems += _problems_of_code(root, files)
     if not files and not problems:
         problems.append("it is empty")
     elif "config.json" not in {path.as_posix() for path in files} or not list(root.glob("*.safetensors")):
@@ -115,7 +117,7 @@ def _problems_of(path: Path, name: str) -> list[str]:
     if start.startswith(_PICKLE):
         return [" is a pickle or an archive of one"]
     if path.suffix == ".py":
-        return _problems_of_code(path, name)
+        return []  # see _problems_of_code
     if not any(fnmatch.fnmatch(path.name, pattern) for pattern in ALLOWED):
         return [" is no part of a release"]
     if not path.stat().st_size:
@@ -142,21 +144,34 @@ def _problems_of(path: Path, name: str) -> list[str]:
 
 
 def _is_joint(folder: Path) -> bool:
+    return is_joint(objective_of(_values_of(folder / "config.json")))
+
+
+def _problems_of_code(folder: Path, files: list[Path]) -> list[str]:
+    """Code runs wherever somebody trusts it: what is not this package's own, byte for byte, is not uploaded; nor is a
+    config that names it without it."""
+    own = {Path(name): path.read_bytes() for name, path in remote_code_files().items()}
+    code = {file for file in files if file.suffix == ".py"}
+    problems = [f"{file.as_posix()} is code, and none of what electra-rtd export writes" for file in code - own.keys()]
+    is_named = _values_of(folder / "config.json").keys() & {"auto_map", "custom_pipelines"}
+    for found, what in (
+        ({file for file in code & own.keys() if (folder / file).read_bytes() != own[file]}, "not of this version"),
+        (own.keys() - code if is_named else set(), "not there, but config.json names the code"),
+    ):
+        if found:
+            names = ", ".join(sorted(map(str, found)))
+            are = "is" if len(found) == 1 else "are"
+            problems.append(f"{names} {are} {what} of electra-rtd; export the checkpoint again")
+    return problems
+
+
+def _values_of(config: Path) -> dict[str, Any]:
+    """What a JSON object holds; nothing where there is none."""
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and is_joint(objective_of(values))
-
-
-def _problems_of_code(path: Path, name: str) -> list[str]:
-    """Code runs wherever somebody trusts it: what is not this package's own, byte for byte, is not uploaded."""
-    own = remote_code_files().get(name)
-    if own is None:
-        return [" is code, and none of what electra-rtd export writes"]
-    if path.read_bytes() != own.read_bytes():
-        return [" is not the code of this version of electra-rtd; export the checkpoint again"]
-    return []
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _problems_of_code_names(path: Path) -> list[str]:
