@@ -113,6 +113,7 @@ FLOW = [
     "sharing.convert",
     "sharing.pipeline_task",
     "sharing.inspect",
+    "sharing.inspect_views",
     "sharing.text_scores",
     "sharing.demo",
     "sharing.demo_app",
