@@ -160,10 +160,11 @@ def shown_probabilities(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What the stock discriminator says of the lines that were shown, and what was said of them."""
     model, expected = DiscriminatorLoader.from_pretrained(folder).eval(), []
+    first, last = tokenizer("")["input_ids"]
     for tokens in inspected:
         ids = tokenizer.convert_tokens_to_ids([token.shown for token in tokens])
         with torch.no_grad():
-            logits = model(torch.tensor([tokenizer.build_inputs_with_special_tokens(ids)])).logits
+            logits = model(torch.tensor([[first, *ids, last]])).logits
         expected.append(logits[0, 1:-1].sigmoid())
     return expected, [torch.tensor([token.replaced_probability for token in tokens]) for tokens in inspected]
 
