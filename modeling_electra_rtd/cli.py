@@ -183,9 +183,19 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = verb("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
     sub.add_argument("model", help=f"joint checkpoint, or a discriminator alone: {_MODEL}")
-    sub.add_argument("text", nargs="+", help="texts")
+    sub.add_argument("text", nargs="*", help="texts")
     sub.add_argument("--html", metavar="FILE", help="write a page with a heat map of the first text")
-    sub.add_argument("--seed", type=int, default=0, help="of the corruption")
+    sub.add_argument("--seed", type=int, default=0, help="of the corruption, which is that of each text alone")
+    sub.add_argument(
+        "--file", help="instead, a text a line: txt, or a table (jsonl, csv, tsv, parquet), also compressed"
+    )
+    sub.add_argument("--text-column", default="text", help="of a table")
+    sub.add_argument("--output", metavar="FILE", help="of a file: a new .jsonl file with the tokens of every line")
+    sub.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        help="of a file: matrix products in bf16; by default where it is native",
+    )
 
     sub = verb(
         "score", _score, "one number for every line of a file: how much it looks like a text nobody has changed"
@@ -466,8 +476,23 @@ def _push(arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from .sharing.inspect import inspect_text, load_for_inspection, render_html, render_terminal
+    from .sharing.inspect import inspect_file, inspect_text, load_for_inspection
+    from .sharing.inspect_views import render_html, render_terminal
 
+    if bool(arguments.text) == (arguments.file is not None) or (arguments.file is None) != (arguments.output is None):
+        raise ValueError("give texts, or --file with --output, one of them")
+    if arguments.file is not None:
+        started = time.perf_counter()
+        lines = inspect_file(
+            arguments.model,
+            arguments.file,
+            arguments.output,
+            text_column=arguments.text_column,
+            seed=arguments.seed,
+            bf16=arguments.bf16,
+        )
+        print(f"{lines:,} lines, {lines / (time.perf_counter() - started):,.0f} a second, in {arguments.output}")
+        return
     model, tokenizer = load_for_inspection(arguments.model)
     for number, text in enumerate(arguments.text):
         tokens = inspect_text(model, tokenizer, text, arguments.seed)

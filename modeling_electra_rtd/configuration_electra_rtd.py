@@ -81,7 +81,7 @@ class ElectraRtdConfig(PreTrainedConfig):
             (Electric, section 2.3); `"unigram"` draws tokens as often as the text has them, `"uniform"` all alike.
         generator_feedback: what the generator learns from the discriminator's verdict beside maximum likelihood
             (`"none"`, the paper's choice): `"reinforce"` by policy gradient (ELECTRA paper, appendix F),
-            `"gumbel_softmax"` through straight-through samples with the gradient reversed (AMOS).
+            `"gumbel_softmax"` through straight-through samples with the gradient reversed (AMOS); see `feedback`.
         freeze_generator: the generator is used as it is loaded (Fast-ELECTRA); for `from_pair`.
         masking_strategy: `"token"` chooses single tokens, `"whole_word"` all tokens of a word, `"span"` runs of words.
         mask_probability: share of a row's non-special tokens that are chosen for corruption (ELECTRA paper, table 6:
@@ -93,7 +93,8 @@ class ElectraRtdConfig(PreTrainedConfig):
         generator_loss_weight: weight of the masked-LM loss (1, paper section 3.2).
         discriminator_loss_weight: weight of the replaced-token-detection loss (50, paper section 3.2).
         masked_lm_loss_weight: weight of the discriminator's own masked-LM loss, where the objective has one.
-        generator_feedback_weight: weight of the feedback's losses.
+        generator_feedback_weight: weight of the policy's and its baseline's loss (`"reinforce"`), or what multiplies
+            the reversed gradient of the weighted losses (`"gumbel_softmax"`; 1, AMOS).
         embedding_sharing: see `embedding_sharing`; `"tied"` shares the whole embedding block as the reference does.
         mask_token_id: id of `[MASK]`; `None` takes the id of the family's published vocabulary.
         special_token_ids: ids that are never corrupted (classifier, separator, padding, mask; not `[UNK]`); `None`
@@ -374,7 +375,8 @@ class ElectraRtdConfig(PreTrainedConfig):
     def loss_weights(self) -> dict[str, float]:
         """The weight of every loss by its name in the output."""
         names = ("generator_loss", "discriminator_loss", "masked_lm_loss")
-        return {name: getattr(self, f"{name}_weight") for name in names}
+        weights = {name: getattr(self, f"{name}_weight") for name in names}
+        return weights | {"generator_feedback_loss": self.generator_feedback_weight}
 
     @property
     def has_generator_network(self) -> bool:

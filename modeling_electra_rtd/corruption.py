@@ -129,7 +129,8 @@ def choose_positions(
     """
     slots = slots_per_row(candidates.shape[1], mask_probability) if slots is None else slots
     priorities = torch.where(candidates, uniforms, -1.0)
-    positions = priorities.topk(slots, dim=1).indices
+    # Tokens of a word have one number: the order among equals must not hang on the length of the row.
+    positions = priorities.sort(dim=1, descending=True, stable=True).indices[:, :slots]
     slot_numbers = torch.arange(slots, device=candidates.device)
     weights = (slot_numbers < chosen_per_row(candidates, mask_probability, slots)[:, None]).float()
     return ChosenPositions(positions, weights)

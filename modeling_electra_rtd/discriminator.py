@@ -28,7 +28,7 @@ class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _keys_to_ignore_on_load_unexpected = [r"^generator\."]
+    _keys_to_ignore_on_load_unexpected = [r"^generator\.", r"^feedback\."]
 
     def __init__(self, config: ElectraRtdConfig):
         config = ElectraRtdConfig.from_native(config)

@@ -113,6 +113,7 @@ class EncoderInputs(nn.Module):
         attention_mask: Tensor | None,
         document_ids: Tensor | None,
         reads: Side = "both",
+        inputs_embeds: Tensor | None = None,
         **inputs: Any,
     ) -> Tensor:
         """Last hidden states, `(batch, sequence, hidden_size)`.
@@ -120,6 +121,7 @@ class EncoderInputs(nn.Module):
         Args:
             encoder: built by `backbones`, which notes on it what it expects (`InputForm`).
             reads: one side keeps every token from seeing the other.
+            inputs_embeds: `(batch, sequence, embedding_size)`, read in the place of the ids.
             inputs: `position_ids` counted from 0 in every document, `token_type_ids`.
         """
         form: InputForm = encoder.input_form
@@ -137,4 +139,5 @@ class EncoderInputs(nn.Module):
             autocast = torch.is_autocast_enabled(device_type)
             dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
             attention_mask = document_attention_mask(document_ids, encoder.config, dtype, form.document_mask, reads)
-        return encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+        text = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        return encoder(**text, attention_mask=attention_mask, **inputs).last_hidden_state

@@ -32,11 +32,13 @@ class Proposal(NamedTuple):
             the terms; `None` where nothing learns.
         text_log_probs: `(batch, sequence)` float32 without gradient, of every token; `None` where only the chosen
             positions are known.
+        states: `(batch, k, hidden_size)`, what a masked-LM generator projects onto the vocabulary.
     """
 
     log_probs: Tensor
     losses: Tensor | None
     text_log_probs: Tensor | None = None
+    states: Tensor | None = None
 
 
 class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
@@ -129,6 +131,7 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
 
         Returns:
             `logits`: `(batch, k, vocab_size)`, or `(batch, sequence, vocab_size)` without `positions`.
+            `hidden_states`: one, what they are projected from.
         """
         hidden = self.encode(
             self.encoder,
@@ -140,7 +143,7 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         )
         if positions is not None:
             hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
-        return MaskedLMOutput(logits=masked_lm_logits(self, self._head, hidden))
+        return MaskedLMOutput(logits=masked_lm_logits(self, self._head, hidden), hidden_states=(hidden,))
 
     def propose(
         self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
@@ -151,12 +154,12 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
             input_ids, masked_input_ids: `(batch, sequence)`, the text, and what is shown of it.
             inputs: of `forward`.
         """
-        logits = self(masked_input_ids, positions=chosen.positions, **inputs).logits
+        output = self(masked_input_ids, positions=chosen.positions, **inputs)
         # fp32 from here: bf16 logits would quantise the sampling distribution.
-        log_probs = logits.flatten(0, 1).float().log_softmax(dim=-1)
+        log_probs = output.logits.flatten(0, 1).float().log_softmax(dim=-1)
         original = input_ids.gather(1, chosen.positions)
         text_log_probs = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
-        return Proposal(log_probs, -text_log_probs * chosen.weights)
+        return Proposal(log_probs, -text_log_probs * chosen.weights, states=output.hidden_states[0])
 
 
 class TwoTowerGenerator(PreTrainedModel, EncoderInputs):

@@ -36,6 +36,7 @@ from .corruption import (
 from .discriminator import ElectraRtdDiscriminator
 from .embedding_sharing import DisentangledEmbedding, share, words_name
 from .encoder_inputs import token_mask_of
+from .feedback import PolicyGradient, check_reads_embeddings, reversed_straight_through
 from .generators import ElectraRtdGenerator, TableGenerator, TwoTowerGenerator
 from .gru_encoder import GruEncoderConfig
 from .objectives import TERMS
@@ -55,6 +56,7 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
         generator_loss: scalar, detached; the generator's cross-entropy, in nats.
         discriminator_loss: scalar, detached; the detection's binary cross-entropy, in nats.
         masked_lm_loss: scalar, detached; the discriminator's own masked-LM cross-entropy, in nats.
+        generator_feedback_loss: scalar, detached; of a policy gradient, its baseline's cross-entropy, in nats.
         logits: `(batch, sequence)`, detached; discriminator logits, positive where it says "replaced".
         replaced_probs: `(batch, sequence)` float32, P_d: the probability it gives "replaced".
         corrupted_input_ids: `(batch, sequence)`, what the discriminator read.
@@ -74,6 +76,7 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
     generator_loss: Tensor | None = None
     discriminator_loss: Tensor | None = None
     masked_lm_loss: Tensor | None = None
+    generator_feedback_loss: Tensor | None = None
     logits: Tensor | None = None
     replaced_probs: Tensor | None = None
     corrupted_input_ids: Tensor | None = None
@@ -92,7 +95,9 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     The joint model is the discriminator with a generator beside it, in memory and on disk.
     """
 
-    _keys_to_ignore_on_load_unexpected = None
+    # No part of a release, and of a joint checkpoint only where it was trained with it.
+    _keys_to_ignore_on_load_missing = [r"^feedback\."]
+    _keys_to_ignore_on_load_unexpected = [r"^feedback\."]
 
     def __init__(self, config: ElectraRtdConfig):
         super().__init__(config)
@@ -109,9 +114,16 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         self._tied_weights_keys = {**(self._tied_weights_keys or {}), **tied}
         if self.config.embedding_sharing == "gdes":
             # The sum, for stock classes.
-            self._keys_to_ignore_on_load_unexpected = [re.escape(f"{self._disentangled_words()[0]}.weight")]
+            self._keys_to_ignore_on_load_unexpected = [
+                *self._keys_to_ignore_on_load_unexpected,
+                re.escape(f"{self._disentangled_words()[0]}.weight"),
+            ]
         if self.config.freeze_generator:
             self.generator.requires_grad_(False)
+        if self.config.generator_feedback == "reinforce":
+            self.feedback = PolicyGradient(self.config.generator_config.hidden_size)
+        elif self.config.generator_feedback == "gumbel_softmax":
+            check_reads_embeddings(self.encoder)
         special_token_ids = self.config.special_token_ids or []
         self.register_buffer("special_token_ids", torch.tensor(special_token_ids), persistent=False)
         self.post_init()
@@ -177,6 +189,8 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             self.special_token_ids.copy_(ids)
         elif isinstance(module, DisentangledEmbedding):
             init.zeros_(module.difference)
+        elif isinstance(module, PolicyGradient):
+            init.zeros_(module.baseline)
         elif isinstance(module, TableGenerator):
             module.reset()
 
@@ -214,6 +228,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             "generator_loss": self.generator.terms if self.config.has_generator_network else None,
             "discriminator_loss": learns.detection_terms,
             "masked_lm_loss": learns.masked_lm_terms,
+            "generator_feedback_loss": "chosen" if self.config.generator_feedback == "reinforce" else None,
         }
         return {name: value for name, value in terms.items() if value is not None}
 
@@ -318,13 +333,14 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                 proposal = self.generator.propose(input_ids, masked_input_ids, chosen, candidates, **encoder_inputs)
             if proposal.losses is not None:
                 losses["generator_loss"] = proposal.losses.sum()
-            with torch.no_grad():
-                log_probs = proposal.log_probs.detach()
-                original = input_ids.gather(1, chosen.positions)
-                temperature = config.sampling_temperature if sampling_temperature is None else sampling_temperature
-                to_draw = log_probs / temperature
+            original = input_ids.gather(1, chosen.positions)
+            temperature = config.sampling_temperature if sampling_temperature is None else sampling_temperature
+            with torch.set_grad_enabled(torch.is_grad_enabled() and config.generator_feedback != "none"):
+                to_draw = proposal.log_probs / temperature
                 if config.disallow_correct:
                     to_draw = to_draw.scatter(1, original.view(-1, 1), -math.inf)
+            with torch.no_grad():
+                log_probs = proposal.log_probs.detach()
                 sampled = sample_tokens(to_draw, to_sample.flatten()).view_as(original)
                 corrupted_input_ids = replace_tokens(input_ids, chosen, sampled)
                 log_probs_of_samples = log_probs.gather(1, sampled.view(-1, 1)).view(sampled.shape)
@@ -345,12 +361,24 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             is_replaced=corrupted_input_ids != input_ids,
             noise_log_probs=noise_log_probs,
         )
+        if config.generator_feedback == "gumbel_softmax" and torch.is_grad_enabled():
+            encoder_inputs["inputs_embeds"] = reversed_straight_through(
+                corrupted_input_ids,
+                self.get_input_embeddings(),
+                to_draw,
+                sampled,
+                chosen,
+                config.generator_feedback_weight,
+            )
         hidden = self.encode(self.encoder, corrupted_input_ids, **encoder_inputs)
         verdict = config.learns(hidden, self.heads, text)
         if verdict.detection_losses is not None:
             losses["discriminator_loss"] = verdict.detection_losses.sum()
         if verdict.masked_lm_losses is not None:
             losses["masked_lm_loss"] = verdict.masked_lm_losses.sum()
+        if config.generator_feedback == "reinforce":
+            rewards = verdict.detection_losses.detach().gather(1, chosen.positions)
+            losses["generator_feedback_loss"] = self.feedback(proposal.states, to_draw, sampled, rewards, chosen).sum()
         terms = self.terms_of_losses()
         losses = {name: total / normalizers[TERMS.index(terms[name])] for name, total in losses.items()}
         logits = None if verdict.logits is None else verdict.logits.detach()

@@ -297,19 +297,29 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         for text, found in zip(texts, logits, strict=True):
             if text.ids:
                 rows += [(row, found[row.tokens]) for row in self.preprocess(text, **sizes)]
-        rows.sort(key=lambda row: len(row[0].ids), reverse=True)
-        start = 0
         # Around all batches: it casts the weights once, and forgets them at its end.
-        with self._precision(**{**self._forward_params, **precision}):
-            while start < len(rows):
-                count = batch_size or max(1, self._positions // len(rows[start][0].ids))
-                batch = rows[start : start + count]
-                start += count
-                for (row, found), judged in zip(batch, self.forward(self._padded(batch)), strict=True):
+        with self.precision(**{**self._forward_params, **precision}):
+            for batch in self.batches(rows, batch_size):
+                inputs = self.padded([row for row, _ in batch])
+                for (row, found), judged in zip(batch, self.forward(inputs), strict=True):
                     found.copy_(judged[row.judged])
         return logits
 
-    def _precision(self, bf16: bool = False) -> AbstractContextManager:
+    def batches(self, rows: list[tuple[Row, Any]], batch_size: int | None = None) -> Iterator[list[tuple[Row, Any]]]:
+        """Rows of like length together, the longest first, each with what stands beside it.
+
+        Args:
+            batch_size: `None` takes as many as are fast.
+        """
+        rows = sorted(rows, key=lambda row: len(row[0].ids), reverse=True)
+        start = 0
+        while start < len(rows):
+            count = batch_size or max(1, self._positions // len(rows[start][0].ids))
+            yield rows[start : start + count]
+            start += count
+
+    def precision(self, bf16: bool = False) -> AbstractContextManager:
+        """Where the model runs in it."""
         if self.model.dtype != torch.float32 or not bf16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -321,9 +331,9 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
     def get_inference_context(self) -> Callable[[], AbstractContextManager]:
         return torch.inference_mode
 
-    def _padded(self, rows: list[tuple[Row, Tensor]]) -> dict[str, Tensor]:
+    def padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, `(rows, positions)`."""
-        ids = [torch.tensor(row.ids) for row, _ in rows]
+        ids = [torch.tensor(row.ids) for row in rows]
         input_ids = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         lengths = torch.tensor([len(row) for row in ids])
         return {

@@ -25,7 +25,8 @@ from .pretraining.optimization import create_optimizer
 from .pretraining.recipes import Recipe, read_recipe
 from .pretraining.run import CURVES, RECORD, build_model, pretrain
 from .sharing.export import export
-from .sharing.inspect import inspect_text, load_for_inspection, render_html, render_terminal
+from .sharing.inspect import inspect_text, load_for_inspection
+from .sharing.inspect_views import render_html, render_terminal
 from .sharing.model_card import CARD, write_model_card
 
 

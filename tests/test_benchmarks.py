@@ -105,7 +105,13 @@ def test_inference_compares_the_same_answers(tmp_path):
         "pipeline, bf16",
         "score, fp32",
         "score, bf16",
+        "stock, both networks",
+        "inspect, fp32",
+        "inspect, bf16",
     ]
     for name, row in rows.items():
         assert f"| {name} |" in done.stdout and row["sentences_per_second"] > 0
+        assert ("times_pair" in row) == ("inspect" in name or "both" in name)
+    assert rows.pop("stock, both networks")["largest_difference"] is None
+    for name, row in rows.items():
         assert row["largest_difference"] <= (5e-6 if "fp32" in name or "stock" in name else 2e-2)

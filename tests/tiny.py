@@ -151,7 +151,8 @@ def uniforms_for(input_ids: torch.Tensor, probability: float = 0.15, seed: int =
 
 def stock_discriminator_logits(model: ElectraRtdForPreTraining, input_ids, attention_mask=None) -> torch.Tensor:
     """ELECTRA by its stock class; other families by their stock encoder and ELECTRA's head, written out."""
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("generator.")}
+    others = ("generator.", "feedback.")
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(others)}
     config = copy.deepcopy(model.config.discriminator_config)
     if config.model_type == "electra":
         stock = ElectraForPreTraining(config).eval()

@@ -13,7 +13,7 @@ from ..objectives import TERMS
 _BINS = 8192
 _LARGEST_LOGIT = 16.0
 
-_LOSSES = ("generator_loss", "discriminator_loss", "masked_lm_loss")
+_LOSSES = ("generator_loss", "discriminator_loss", "masked_lm_loss", "generator_feedback_loss")
 # What the losses of replaced-token detection are means over.
 _RTD_TERMS = {"generator_loss": "chosen", "discriminator_loss": "tokens"}
 

@@ -15,7 +15,7 @@ from .demo import (
     verdicts,
     verdicts_on_edit,
 )
-from .inspect import HEAT_STYLE, dark_style, heat_map
+from .inspect_views import HEAT_STYLE, dark_style, heat_map
 
 
 EXAMPLE = "The earth moves around the sun once a year, and the moon moves around the earth once a month."

@@ -1,20 +1,30 @@
 """What a pair sees in a text: the original, what the generator makes of it, and what the discriminator thinks."""
 
 import dataclasses
-import html
-import string
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.text import Text
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..corruption import split_uniforms
+from ..cpu_dropout import use_cpu_dropout
+from ..data.documents import read_lines
+from ..data.new_folder import check_new_file, new_file
+from ..data.shares import compression, find_files, table_reader
 from ..data.tokenization import load_tokenizer
+from ..data.word_starts import continuing_tokens
+from ..data.workers import progress_bar
+from ..machine import bf16_is_fast
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, TokenizedText
+from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, pools
 from .pipeline_task import DiscriminatorLoader
 
 
@@ -28,7 +38,9 @@ class InspectedToken:
         is_chosen: whether the generator was asked for it.
         is_replaced: whether it differs from the original.
         generated_probability: P_g, the generator's probability of what it put there; `None` where not asked.
-        replaced_probability: P_d, the discriminator's probability that the token was replaced.
+        replaced_probability: P_d, the discriminator's probability that the token was replaced. Of a discriminator that
+            gives energies: of what it takes for a token's probability, exp(-energy), what is missing to 1.
+        energy: of a discriminator that gives energies (objective `electric`), in nats; of any other `None`.
     """
 
     original: str
@@ -37,6 +49,25 @@ class InspectedToken:
     is_replaced: bool
     generated_probability: float | None
     replaced_probability: float
+    energy: float | None = None
+
+
+@dataclass
+class _Corrupted:
+    """What a generator made of a text of `n` tokens.
+
+    Attributes:
+        ids: `(n,)`, what the discriminator reads.
+        generated_log_probs: `(n,)`, log P_g; NaN where the generator was not asked.
+        logits: `(n,)` of the discriminator.
+        is_judged: whether `logits` are of this very text. The windows of a longer one have been corrupted one by one,
+            what they share in both.
+    """
+
+    ids: Tensor
+    generated_log_probs: Tensor
+    logits: Tensor
+    is_judged: bool
 
 
 def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -46,11 +77,17 @@ def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenize
         model: any name that `find_model` takes.
 
     Raises:
-        ValueError: for a model that cannot be loaded.
+        ValueError: for a model that cannot be loaded, or that detects nothing.
     """
     reference = find_model(model)
     model_class = ElectraRtdForPreTraining if holds_pair(reference) else DiscriminatorLoader
-    return model_class.from_pretrained(reference.name, **reference.arguments).eval(), load_tokenizer(reference)
+    loaded = model_class.from_pretrained(reference.name, **reference.arguments).eval()
+    if isinstance(loaded, ElectraRtdForPreTraining) and not loaded.config.learns.detects:
+        raise ValueError(
+            f"{model} has learned objective {loaded.config.objective!r}, which predicts tokens and detects nothing; "
+            "its masked-LM head is what AutoModelForMaskedLM loads"
+        )
+    return loaded, load_tokenizer(reference)
 
 
 def inspect_text(
@@ -65,13 +102,93 @@ def inspect_text(
     """
     # In bf16 the last digits shown would not be the model's own.
     pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
-    original = pipeline.tokenize(text)
-    if not isinstance(model, ElectraRtdForPreTraining):
-        return judge(pipeline, original, original.ids, {})
-    with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
-        torch.manual_seed(seed)
-        shown, generated = _corrupt(model, pipeline, original)
-    return judge(pipeline, original, shown, generated)
+    (tokens,) = _inspected(pipeline, [pipeline.tokenize(text)], seed)
+    return tokens
+
+
+def inspect_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], seed: int = 0, bf16: bool = False
+) -> Iterator[list[InspectedToken]]:
+    """The same for any number of texts, of which those of like length are read together.
+
+    What becomes of a text hangs on the seed, not on the other texts.
+
+    Args:
+        bf16: see the pipeline; with it here and there another token is drawn.
+
+    Yields:
+        Tokens in the order of the texts; none for a text without tokens.
+    """
+    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=bf16)
+    for pool in pools(texts):
+        yield from _inspected(pipeline, pipeline.tokenize_all(pool), seed)
+
+
+def inspect_file(
+    model: str,
+    file: str,
+    output: str,
+    text_column: str = "text",
+    seed: int = 0,
+    bf16: bool | None = None,
+    progress: bool = True,
+) -> int:
+    """Inspect every line of a text file, or every row of a table.
+
+    Args:
+        model: any name that `find_model` takes.
+        file: `txt`, or a table (`jsonl`, `csv`, `tsv`, `parquet`), also compressed.
+        output: a new file, `.jsonl`, which appears whole or not at all: of every line its number, from 1, its text and
+            the fields of its tokens.
+        text_column: of a table.
+        bf16: see the pipeline; `None` where it is native.
+
+    Returns:
+        The number of lines.
+
+    Raises:
+        ValueError: for a model, file, column, output or value that is not allowed.
+    """
+    if os.path.splitext(output)[1] != ".jsonl":
+        raise ValueError(f"output={output!r}: allowed is a file that ends in .jsonl")
+    check_new_file(output)
+    if not os.path.isfile(file):
+        raise ValueError(f"file {file!r}: no such file")
+    (path,) = find_files([file])
+    loaded, tokenizer = load_for_inspection(model)
+    if loaded.device.type == "cpu":
+        # For its attention, as `score`.
+        use_cpu_dropout(loaded)
+    texts, to_read = itertools.tee(read_lines(path, text_column))
+    bf16 = bf16_is_fast() if bf16 is None else bf16
+    inspected = inspect_texts(loaded, tokenizer, to_read, seed, bf16)
+    size = None if table_reader(path) or compression(path) else os.path.getsize(path)
+    number = 0
+    with new_file(output) as unfinished, open(unfinished, "x", encoding="utf-8") as written:
+        with progress_bar("inspecting", size, progress) as bar:
+            for number, (text, tokens) in enumerate(zip(texts, inspected, strict=True), start=1):
+                line = {"line": number, "text": text, "tokens": [dataclasses.asdict(token) for token in tokens]}
+                written.write(json.dumps(line, ensure_ascii=False) + "\n")
+                bar.update(len(text.encode()) + 1)
+    return number
+
+
+def _inspected(
+    pipeline: ReplacedTokenDetectionPipeline, originals: Sequence[TokenizedText], seed: int
+) -> Iterator[list[InspectedToken]]:
+    if not isinstance(pipeline.model, ElectraRtdForPreTraining):
+        for original, logits in zip(originals, pipeline.logits(originals), strict=True):
+            yield _tokens(pipeline, original, original.ids, {}, logits)
+        return
+    corrupted = _corrupt(pipeline, originals, seed)
+    again = [number for number, text in enumerate(corrupted) if not text.is_judged]
+    texts = [dataclasses.replace(originals[number], ids=corrupted[number].ids.tolist()) for number in again]
+    for number, logits in zip(again, pipeline.logits(texts), strict=True):
+        corrupted[number].logits = logits
+    for original, text in zip(originals, corrupted, strict=True):
+        probabilities = text.generated_log_probs.exp().tolist()
+        generated = {i: probability for i, probability in enumerate(probabilities) if not math.isnan(probability)}
+        yield _tokens(pipeline, original, text.ids.tolist(), generated, text.logits)
 
 
 def judge(
@@ -83,8 +200,23 @@ def judge(
         shown: as many ids as the text has tokens.
         generated: P_g of what the generator put there, by position; for the positions it was asked for.
     """
-    judged = pipeline(dataclasses.replace(original, ids=shown))
+    (logits,) = pipeline.logits([dataclasses.replace(original, ids=shown)])
+    return _tokens(pipeline, original, shown, generated, logits)
+
+
+def _tokens(
+    pipeline: ReplacedTokenDetectionPipeline,
+    original: TokenizedText,
+    shown: list[int],
+    generated: dict[int, float],
+    logits: Tensor,
+) -> list[InspectedToken]:
     names, shown_names = token_names(pipeline.tokenizer, original.ids), token_names(pipeline.tokenizer, shown)
+    # An energy is the head's output as it is.
+    energies = logits.tolist() if _gives_energies(pipeline.model) else [None] * len(shown)
+    probabilities = (
+        1 - (-logits).exp().clamp(max=1.0) if _gives_energies(pipeline.model) else logits.sigmoid()
+    ).tolist()
     return [
         InspectedToken(
             original=names[i],
@@ -92,26 +224,66 @@ def judge(
             is_chosen=i in generated,
             is_replaced=shown[i] != original.ids[i],
             generated_probability=generated.get(i),
-            replaced_probability=judged[i]["probability"],
+            replaced_probability=probabilities[i],
+            energy=energies[i],
         )
         for i in range(len(shown))
     ]
 
 
-@torch.no_grad()
+def _gives_energies(model: PreTrainedModel) -> bool:
+    return getattr(model.config, "objective", "rtd") == "electric"
+
+
+@torch.inference_mode()
 def _corrupt(
-    model: ElectraRtdForPreTraining, pipeline: ReplacedTokenDetectionPipeline, original: TokenizedText
-) -> tuple[list[int], dict[int, float]]:
-    """Ids for every token of a text, and P_g by position where the generator was asked."""
-    shown: list[int] = []
-    generated: dict[int, float] = {}
-    for row in pipeline.preprocess(original):
-        output = model(torch.tensor([row.ids], device=model.device))
-        chosen = output.is_chosen[0, row.judged].tolist()
-        probabilities = output.sampled_log_probs[0, row.judged].exp().tolist()
-        generated |= {len(shown) + i: probabilities[i] for i in range(len(chosen)) if chosen[i]}
-        shown += output.corrupted_input_ids[0, row.judged].tolist()
-    return shown, generated
+    pipeline: ReplacedTokenDetectionPipeline, originals: Sequence[TokenizedText], seed: int
+) -> list[_Corrupted]:
+    """Texts as the pair's generator leaves them, every one by random numbers of its own."""
+    model = pipeline.model
+    continues = None
+    if model.config.masking_strategy != "token":
+        continues = torch.from_numpy(continuing_tokens(pipeline.tokenizer))
+    texts, rows = [], []
+    for original in originals:
+        count = len(original.ids)
+        windows = pipeline.preprocess(original) if count else []
+        # The energy of Electric is not what its step gives: that weighs it against the noise.
+        is_judged = len(windows) <= 1 and not _gives_energies(model)
+        text = _Corrupted(torch.empty(count, dtype=torch.int64), torch.empty(count), torch.empty(count), is_judged)
+        texts.append(text)
+        generator = torch.Generator().manual_seed(seed)
+        for row in windows:
+            uniforms = torch.rand(1, model.number_of_uniforms(len(row.ids)), generator=generator)
+            rows.append((row, (text, uniforms)))
+    with pipeline.precision(**pipeline._forward_params):
+        for batch in pipeline.batches(rows):
+            inputs = pipeline.padded([row for row, _ in batch])
+            if continues is not None:
+                inputs["word_starts"] = ~continues[inputs["input_ids"]]
+            inputs["corruption_uniforms"] = _beside_padding(model, batch, inputs["input_ids"].shape[1])
+            output = model(**{name: value.to(model.device) for name, value in inputs.items()})
+            log_probs = torch.where(output.is_chosen, output.sampled_log_probs, math.nan).cpu()
+            ids, logits = output.corrupted_input_ids.cpu(), output.logits.float().cpu()
+            for number, (row, (text, _)) in enumerate(batch):
+                text.ids[row.tokens] = ids[number, row.judged]
+                text.generated_log_probs[row.tokens] = log_probs[number, row.judged]
+                text.logits[row.tokens] = logits[number, row.judged]
+    return texts
+
+
+def _beside_padding(model: ElectraRtdForPreTraining, batch: list[tuple[Row, Any]], length: int) -> Tensor:
+    """`(rows, number_of_uniforms(length))`: the random numbers of rows, at the places where longer ones have theirs.
+
+    Padding is never chosen, and chosen positions fill the first slots, so a row is corrupted as without padding.
+    """
+    joins = model.config.joins_words
+    padded = torch.zeros(len(batch), model.number_of_uniforms(length))
+    for number, (row, (_, uniforms)) in enumerate(batch):
+        places = split_uniforms(padded[number : number + 1], length, joins)
+        for place, numbers in zip(places, split_uniforms(uniforms, len(row.ids), joins), strict=True):
+            place[:, : numbers.shape[1]] = numbers
+    return padded
 
 
 def token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
@@ -119,132 +291,3 @@ def token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     # A vocabulary rounded up for speed has rows without a token, and an untrained generator samples them too.
     names = tokenizer.convert_ids_to_tokens(ids)
     return [f"[id {i}]" if name is None else name for i, name in zip(ids, names, strict=True)]
-
-
-def render_terminal(tokens: list[InspectedToken], console: Console, threshold: float = 0.5) -> None:
-    """Print the corrupted text in colour, then every chosen or suspected token with its probabilities.
-
-    Replacements stand as `original→generated`; red is a replaced token found, yellow one missed, magenta a false
-    alarm.
-    """
-    line = Text()
-    for token in tokens:
-        found = token.replaced_probability > threshold
-        style = {(True, True): "bold red", (True, False): "bold yellow", (False, True): "magenta"}.get(
-            (token.is_replaced, found), ""
-        )
-        word = token.shown if not token.is_replaced else f"{token.original}→{token.shown}"
-        joined = word.startswith("##") and not token.is_replaced
-        line.append(("" if joined or not line else " ") + (word[2:] if joined else word), style=style)
-    console.print(line, soft_wrap=True)
-    for token in tokens:
-        if token.is_chosen or token.replaced_probability > threshold:
-            generated = "      " if token.generated_probability is None else f"{token.generated_probability:6.3f}"
-            console.print(
-                f"  {token.original:>16} → {token.shown:<16} P_g {generated}   P_d {token.replaced_probability:6.3f}",
-                highlight=False,
-                markup=False,
-            )
-
-
-# Shades grow with the square root: few tokens are replaced, so most probabilities are small, and their differences
-# count. A dark page turns the text of the strongest shades dark.
-HEAT_STYLE = """
-.heat{--hot:#f97316;--ink:#1c1917;--dim:#57534e;--line:#d6d3d1;display:flex;flex-wrap:wrap;gap:.5rem .25rem;
-align-items:flex-end;margin:.5rem 0;padding:0;color:var(--ink);line-height:1.3;font-size:1.05rem}
-.heat .token{display:inline-flex;flex-direction:column;align-items:center;gap:.15rem}
-.heat .token.piece{margin-left:-.25rem}
-.heat .token b{font-weight:400;padding:.2rem .4rem;border-radius:.35rem;white-space:pre;color:var(--ink);
-background:color-mix(in srgb,var(--hot) var(--heat),transparent);border:2px solid transparent}
-.heat .token.replaced b{border-color:currentColor;font-weight:600}
-.heat .token.kept b{border:2px dashed var(--dim)}
-.heat s,.heat i{font-size:.8rem;color:var(--dim);font-style:normal;white-space:pre}
-.heat i{font-variant-numeric:tabular-nums;font-size:.75rem}
-.scale{--hot:#f97316;--dim:#57534e;display:flex;flex-wrap:wrap;gap:.35rem 1.25rem;align-items:center;font-size:.85rem;
-color:var(--dim);line-height:1.4;margin:.75rem 0 0}
-.scale u{display:inline-flex;gap:.35rem;align-items:center;text-decoration:none}
-.scale em{display:inline-block;width:2.4rem;text-align:center;border-radius:.25rem;font-style:normal;
-color:#1c1917;background:color-mix(in srgb,var(--hot) var(--heat),transparent)}
-.scale .box{width:1.1rem;height:1rem;border:2px solid;border-radius:.25rem}
-.scale .dashed{border-style:dashed}
-"""
-# Said once for a page that is dark by a class, once for one that is dark because the reader's system is.
-_DARK = """
-{dark} .heat{{--ink:#f5f5f4;--dim:#b8b2ac;--line:#44403c}}
-{dark} .heat .token.hot b{{color:#1c1917}}
-{dark} .heat .token.replaced.hot b{{border-color:#f5f5f4}}
-{dark} .scale{{--dim:#b8b2ac}}
-{dark} .scale em.cool{{color:#f5f5f4}}
-"""
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Replaced tokens</title>
-<meta name="viewport" content="width=device-width,initial-scale=1"><style>
-:root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;background:#fff;color:#1c1917}
-h1{font-size:1.4rem;margin:0 0 1rem}
-$style
-@media(prefers-color-scheme:dark){body{background:#16181d;color:#f5f5f4}$dark}
-</style></head><body><h1>Replaced tokens</h1>
-$tokens
-</body></html>
-"""
-
-
-def dark_style(selector: str) -> str:
-    """The rules of `HEAT_STYLE` for what lies below a selector of a dark page."""
-    return _DARK.format(dark=selector)
-
-
-def heat_map(tokens: list[InspectedToken]) -> str:
-    """HTML of a text as a heat map of P_d, with its legend; `HEAT_STYLE` gives it its looks."""
-    cells = []
-    for token in tokens:
-        is_piece = token.shown.startswith("##") and not token.is_replaced
-        kinds = ["token"] + [
-            kind
-            for kind, holds in {
-                "replaced": token.is_replaced,
-                "kept": token.is_chosen and not token.is_replaced,
-                "piece": is_piece,
-                "hot": _heat(token.replaced_probability) > 0.75,
-            }.items()
-            if holds
-        ]
-        title = f"P_d {token.replaced_probability:.3f}"
-        if token.generated_probability is not None:
-            title += f", P_g {token.generated_probability:.3f}"
-        original = f"<s>{_readable(token.original)}</s>" if token.is_replaced and token.original else ""
-        cells.append(
-            f'<span class="{" ".join(kinds)}" title="{title}">{original}'
-            f'<b style="--heat:{_heat(token.replaced_probability):.1%}">{_readable(token.shown)}</b>'
-            f"<i>{token.replaced_probability:.2f}</i></span>"
-        )
-    return f'<div class="heat">{"".join(cells)}</div>{_legend(tokens)}'
-
-
-def _legend(tokens: list[InspectedToken]) -> str:
-    steps = "".join(
-        f'<em{"" if _heat(probability) > 0.75 else " class=cool"} style="--heat:{_heat(probability):.1%}">'
-        f"{probability:g}</em>"
-        for probability in (0, 0.02, 0.1, 0.3, 0.6, 1)
-    )
-    legend = f"<u>P(replaced), below each token {steps}</u>"
-    if any(token.is_replaced for token in tokens):
-        legend += '<u><span class="box"></span>replaced, the original above it</u>'
-    if any(token.is_chosen and not token.is_replaced for token in tokens):
-        legend += '<u><span class="box dashed"></span>masked, and the original came back</u>'
-    return f'<div class="scale">{legend}</div>'
-
-
-def _heat(probability: float) -> float:
-    return probability**0.5
-
-
-def _readable(token: str) -> str:
-    """Marks of byte-level and SentencePiece vocabularies for a space are no part of what a reader reads."""
-    return html.escape(token.removeprefix("\u0120").removeprefix("\u2581") or " ")
-
-
-def render_html(tokens: list[InspectedToken], path: str) -> None:
-    """Write a self-contained page with the text as a heat map of P_d."""
-    parts = {"style": HEAT_STYLE, "dark": dark_style("body"), "tokens": heat_map(tokens)}
-    Path(path).write_text(string.Template(_PAGE).substitute(parts), encoding="utf-8")

@@ -69,7 +69,8 @@ def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path, remote_cod
         setattr(config, RTD_KEY, {GENERATOR_SUBFOLDER: _GENERATOR, **model.config.objective_fields()})
         add_remote_code(folder, config)
     config.save_pretrained(folder)
-    state = {name: value for name, value in native_state(model).items() if not name.startswith("generator.")}
+    of_pair = ("generator.", "feedback.")
+    state = {name: value for name, value in native_state(model).items() if not name.startswith(of_pair)}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS, {"format": "pt"})
 
 
