@@ -77,7 +77,7 @@ def contenders(folder: str, tokenizer: PreTrainedTokenizerBase, setting: argpars
         ]
 
     def score(bf16: bool) -> Contender:
-        return lambda lines: [score.score for score in score_texts(scorers[bf16], lines)]
+        return lambda lines: [score.mean for score in score_texts(scorers[bf16], lines)]
 
     return {
         "stock, longest": stock(folder, tokenizer, "longest", setting),

@@ -109,6 +109,10 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         if self.config.embedding_sharing == "gdes":
             # The sum, for stock classes.
             self._keys_to_ignore_on_load_unexpected = [re.escape(f"{self._disentangled_words()[0]}.weight")]
+        if isinstance(self.generator, TableGenerator):
+            # No part of a release: a table is made again, and begins to count again.
+            missing = [*(self._keys_to_ignore_on_load_missing or []), r"^generator\.token_counts$"]
+            self._keys_to_ignore_on_load_missing = missing
         if self.config.freeze_generator:
             self.generator.requires_grad_(False)
         special_token_ids = self.config.special_token_ids or []

@@ -113,6 +113,7 @@ FLOW = [
     "sharing.pipeline_task",
     "sharing.inspect",
     "sharing.text_scores",
+    "sharing.minimal_pairs",
     "sharing.demo",
     "sharing.demo_app",
     "sharing.space",
