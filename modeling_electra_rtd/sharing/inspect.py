@@ -24,8 +24,20 @@ from ..data.workers import progress_bar
 from ..machine import bf16_is_fast
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, pools
+from ..pipeline_electra_rtd import (
+    ReplacedTokenDetectionPipeline,
+    Row,
+    TokenizedText,
+    objective_trained,
+    pools,
+)
 from .pipeline_task import DiscriminatorLoader
+
+
+class _Reader(ReplacedTokenDetectionPipeline):
+    """Reads texts by a discriminator, whatever its logits mean."""
+
+    _judges = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def inspect_text(
         ValueError: for a text without tokens, and a model without a discriminator.
     """
     # In bf16 the last digits shown would not be the model's own.
-    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
+    pipeline = _Reader(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
     (tokens,) = _inspected(pipeline, [pipeline.tokenize(text)], seed)
     return tokens
 
@@ -119,7 +131,7 @@ def inspect_texts(
     Yields:
         Tokens in the order of the texts; none for a text without tokens.
     """
-    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=bf16)
+    pipeline = _Reader(model=model, tokenizer=tokenizer, device=model.device, bf16=bf16)
     for pool in pools(texts):
         yield from _inspected(pipeline, pipeline.tokenize_all(pool), seed)
 
@@ -232,7 +244,7 @@ def _tokens(
 
 
 def _gives_energies(model: PreTrainedModel) -> bool:
-    return getattr(model.config, "objective", "rtd") == "electric"
+    return objective_trained(model) == "electric"
 
 
 @torch.inference_mode()

@@ -156,7 +156,8 @@ def _modules() -> dict[Path, set[str]]:
                 # `from ..a.b import c`: c is a name of module a/b.py, or a module of folder a/b.
                 base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
                 candidates = [base, *(base / alias.name for alias in node.names)]
-                sources = [candidate.with_suffix(".py") for candidate in candidates]
+                # The package itself has no file but the __init__.py that is there already.
+                sources = [candidate.with_suffix(".py") for candidate in candidates if candidate.name]
                 waiting += [source for source in sources if (_PACKAGE / source).is_file()]
     return found
 
