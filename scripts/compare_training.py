@@ -171,12 +171,12 @@ def table(runs: list[dict[str, Any]]) -> str:
         return f"{statistics.fmean(values):,.{digits}f}{spread}"
 
     metrics = [metric for metric in METRICS if any(metric[1] in run["held_out"] for run in runs)]
-    headings = ["variant", "seeds", "steps", "M tokens", "PFLOP", *(heading for heading, _, _ in metrics), "seconds"]
+    headings = ["variant", "seeds", "steps", "M tokens", "FLOPs", *(heading for heading, _, _ in metrics), "seconds"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name in dict.fromkeys(run["variant"] for run in runs):
         of_variant = [run for run in runs if run["variant"] == name]
         cells = [name, str(len(of_variant)), f"{of_variant[0]['steps']:,}"]
-        cells += [cell([run["tokens_seen"] / 1e6 for run in of_variant], 2), f"{of_variant[0]['flops'] / 1e15:,.3f}"]
+        cells += [cell([run["tokens_seen"] / 1e6 for run in of_variant], 2), f"{of_variant[0]['flops']:.3g}"]
         cells += [cell([run["held_out"].get(key) for run in of_variant], digits) for _, key, digits in metrics]
         cells.append(cell([run["training_seconds"] for run in of_variant], 0))
         lines.append(f"| {' | '.join(cells)} |")

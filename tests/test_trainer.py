@@ -163,6 +163,30 @@ def test_the_mask_probability_moves_and_the_losses_are_divided_by_what_is_chosen
         assert divisor[0] == counts.sum()
 
 
+@pytest.mark.slow
+def test_every_shape_is_compiled_once_and_a_moving_probability_compiles_nothing(tmp_path, monkeypatch):
+    shapes, compile_model = [], torch.compile
+
+    def counting(*arguments, **options):
+        def backend(graph, inputs):
+            shapes.append(
+                next(tuple(value.shape) for value in inputs if value.dtype == torch.int64 and value.ndim == 2)
+            )
+            return graph
+
+        return compile_model(*arguments, **{**options, "backend": backend})
+
+    monkeypatch.setattr(torch, "compile", counting)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC", raising=False)
+    blocks, shared = random_blocks(40), {"max_steps": 6, "dropout": 0.0, **WARM_UPS}
+    compiled = train(tmp_path / "compiled", blocks, torch_compile=True, torch_compile_backend="eager", **shared)
+    # (rows, positions), numbers and not symbols, whose code would be one for all shapes.
+    assert shapes == [(8, 8), (4, 16), (4, 32)]
+    monkeypatch.undo()
+    plain = train(tmp_path / "plain", blocks, **shared)
+    assert [entry["loss"] for entry in logged(compiled)] == [entry["loss"] for entry in logged(plain)]
+
+
 def test_evaluating_does_not_change_training(tmp_path):
     blocks = random_blocks(24)
     never = train(tmp_path / "never", blocks, max_steps=4)
