@@ -17,7 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +159,12 @@ def trained(recipe: str, overrides: dict[str, str], folder: Path) -> dict[str, A
     return finished
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: list[dict[str, Any]], metrics: Iterable[tuple[str, str, int]] = METRICS) -> str:
     """The runs as Markdown, one line a variant: means over its seeds, and their standard deviation where there are
     several.
+
+    Args:
+        metrics: heading, name and digits of those of `held_out` that are shown where any run has them.
     """
 
     def cell(values: list[float | None], digits: int) -> str:
@@ -170,7 +173,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):,.{digits}f}{spread}"
 
-    metrics = [metric for metric in METRICS if any(metric[1] in run["held_out"] for run in runs)]
+    metrics = [metric for metric in metrics if any(metric[1] in run["held_out"] for run in runs)]
     headings = ["variant", "seeds", "steps", "M tokens", "FLOPs", *(heading for heading, _, _ in metrics), "seconds"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name in dict.fromkeys(run["variant"] for run in runs):
