@@ -136,7 +136,7 @@ def contenders(
         ]
 
     def score(bf16: bool) -> Contender:
-        return lambda lines: [score.score for score in score_texts(scorers[bf16], lines)]
+        return lambda lines: [score.mean for score in score_texts(scorers[bf16], lines)]
 
     found = {
         "stock, longest": stock(folder, tokenizer, "longest", setting),

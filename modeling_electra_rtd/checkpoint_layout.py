@@ -1,7 +1,8 @@
 """How a pair lies on disk: the stock config of its discriminator with one more key, `electra_rtd`.
 
 In a joint checkpoint, whose one file holds the weights of both networks, the key has the generator's config; in a
-release it names the generator's folder. Stock `transformers` reads either as the discriminator it holds.
+release it names the generator's folder, or says that there is none: only a masked-LM generator is a stock checkpoint.
+Stock `transformers` reads either as the discriminator it holds.
 """
 
 import copy
@@ -17,7 +18,7 @@ from .objectives import OBJECTIVES
 
 # The one key this package adds to a native config.json.
 RTD_KEY = "electra_rtd"
-# Under it in a release: the folder of the generator.
+# Under it in a release: the folder of the generator; `None` where it has left its generator behind, or never had one.
 GENERATOR_SUBFOLDER = "generator_subfolder"
 # With it, what `transformers` adds to the config of a checkpoint that brings its code along.
 ADDED_KEYS = (RTD_KEY, "auto_map", "custom_pipelines")
@@ -53,8 +54,20 @@ def root_architecture(model_type: str, objective: str) -> str | None:
 
 
 def is_joint(fields: dict[str, Any] | None) -> bool:
-    """Whether a checkpoint whose config says this under our key holds the weights of two networks in one file."""
-    return fields is not None and fields.get("generator_config") is not None
+    """Whether a checkpoint whose config says this under our key holds all that was trained in one file."""
+    return fields is not None and GENERATOR_SUBFOLDER not in fields
+
+
+def generates_by_masked_lm(fields: dict[str, Any]) -> bool:
+    """Whether a pair whose config says this under our key has a masked-LM generator."""
+    learns = OBJECTIVES.get(fields.get("objective", "rtd"))
+    return learns is not None and learns.corrupts and fields.get("generator_kind", "masked_lm") == "masked_lm"
+
+
+def lacks_generator(fields: dict[str, Any]) -> bool:
+    """Whether a release whose config says this under our key has left behind a generator that has learned; a table can
+    be made again."""
+    return not is_joint(fields) and fields[GENERATOR_SUBFOLDER] is None and fields.get("generator_kind") == "two_tower"
 
 
 def generator_config_in(
@@ -83,6 +96,7 @@ def holds_pair(source: str | os.PathLike, **hub_arguments: Any) -> bool:
     if os.path.isdir(source) and not os.path.isfile(os.path.join(source, CONFIG_NAME)):
         return False
     objective = objective_of(PreTrainedConfig.get_config_dict(source, **hub_arguments)[0])
-    if objective is None or GENERATOR_SUBFOLDER not in objective:
-        return objective is not None
-    return generator_config_in(source, objective[GENERATOR_SUBFOLDER], **hub_arguments) is not None
+    if objective is None or lacks_generator(objective):
+        return False
+    folder = objective.get(GENERATOR_SUBFOLDER)
+    return folder is None or generator_config_in(source, folder, **hub_arguments) is not None

@@ -203,6 +203,15 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", help=f"joint checkpoint, release, or a discriminator alone: {_MODEL}")
     sub.add_argument("file", help="txt, or a table (jsonl, csv, tsv, parquet), also compressed")
     sub.add_argument("--text-column", default="text", help="of a table")
+    sub.add_argument(
+        "--objective", help="that the discriminator was trained with; by default what its config says, else rtd"
+    )
+    pairs = sub.add_argument_group("minimal pairs, instead of lines")
+    pairs.add_argument(
+        "--against", metavar="COLUMN", help="texts of a table that should score lower than those in --text-column"
+    )
+    pairs.add_argument("--group-by", nargs="+", default=[], metavar="COLUMN", help="also the accuracy of every value")
+    pairs.add_argument("--json", metavar="FILE", help="a new file for the accuracies")
     sub.add_argument("--output", metavar="FILE", help="a new .jsonl or .tsv file; by default a table is printed")
     sub.add_argument("--batch-size", type=int, default=None, help="rows read together; by default what is fast")
     sub.add_argument(
@@ -214,8 +223,12 @@ def build_parser() -> argparse.ArgumentParser:
     sub.epilog = (
         "The number is the RTD score: the mean, over the tokens of the line, of log P(original), the discriminator's "
         "probability that the token is the original one. It is in nats a token, at most 0, and higher for a line that "
-        "looks unchanged. Tokens that the tokenizer puts around any text do not count; a line without "
-        "tokens has no score, and keeps its place. A line longer than the model is read in overlapping windows."
+        "looks unchanged. Of a model trained with the objective electric it is the pseudo-log-likelihood: minus the "
+        "sum of the energies of the line's tokens, in nats. Tokens that the tokenizer puts around any text do not "
+        "count; a line without tokens has no score, and keeps its place. A line longer than the model is read in "
+        "overlapping windows. "
+        "With --against every row is a pair; the accuracy is the share of pairs whose text in --text-column scores "
+        "higher, a tie counted as half, by the sum over tokens and by their mean."
     )
 
     sub = verb("demo", _demo, "a page to corrupt a text on, by its generator or by hand, and to see what is found")
@@ -417,7 +430,8 @@ def _export(arguments: argparse.Namespace) -> None:
         repo_id=arguments.repo_id,
     )
     print(f"verified with stock transformers: {', '.join(report)} load with 0 missing keys and equal outputs")
-    print(f"release in {arguments.output_dir} (discriminator at the root, generator in generator/, card in README.md)")
+    beside = ", generator in generator/" if "generator" in report else ""
+    print(f"release in {arguments.output_dir} (discriminator at the root{beside}, card in README.md)")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -505,6 +519,12 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     from .sharing.text_scores import score_file
 
+    if arguments.against:
+        _score_pairs(arguments)
+        return
+    for name in ("group_by", "json"):
+        if getattr(arguments, name):
+            raise ValueError(f"--{name.replace('_', '-')} goes with --against")
     started = time.perf_counter()
     try:
         totals = score_file(
@@ -516,6 +536,7 @@ def _score(arguments: argparse.Namespace) -> None:
             batch_size=arguments.batch_size,
             max_length=arguments.max_length,
             bf16=arguments.bf16,
+            objective=arguments.objective,
         )
     except BrokenPipeError:
         # The reader has what it wanted, as `head` does; what is still in the buffer has nowhere to go.
@@ -523,11 +544,40 @@ def _score(arguments: argparse.Namespace) -> None:
         return
     rate = totals.lines / (time.perf_counter() - started)
     print(
-        f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean score {totals.mean_score:.4f}; {rate:,.0f} lines/s",
+        f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean {totals.score_name} {totals.mean_score:.4f}; "
+        f"{rate:,.0f} lines/s",
         file=sys.stdout if arguments.output else sys.stderr,
     )
     if arguments.output:
         print(f"scores in {arguments.output}")
+
+
+def _score_pairs(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .sharing.minimal_pairs import accuracy_rows, score_pairs
+
+    if arguments.output:
+        raise ValueError("--output goes without --against; --json FILE takes the accuracies of pairs")
+    record = score_pairs(
+        arguments.model,
+        arguments.file,
+        arguments.text_column,
+        arguments.against,
+        arguments.group_by,
+        arguments.json,
+        batch_size=arguments.batch_size,
+        max_length=arguments.max_length,
+        bf16=arguments.bf16,
+        objective=arguments.objective,
+    )
+    table = Table("group", "", "pairs", "by sum", "by mean", title=f"{record['score']} (by {record['headline']})")
+    for column, value, pairs, *accuracies in accuracy_rows(record):
+        table.add_row(column, value, f"{pairs:,}", *accuracies)
+    Console().print(table)
+    if arguments.json:
+        print(f"accuracies in {arguments.json}")
 
 
 def _demo(arguments: argparse.Namespace) -> None:

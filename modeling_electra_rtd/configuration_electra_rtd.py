@@ -17,6 +17,7 @@ from .checkpoint_layout import (
     ADDED_KEYS,
     GENERATOR_SUBFOLDER,
     RTD_KEY,
+    generates_by_masked_lm,
     generator_config_in,
     native_config,
     root_architecture,
@@ -252,6 +253,11 @@ class ElectraRtdConfig(PreTrainedConfig):
             raise ValueError(f"objective {self.objective!r} needs {reason}")
         elif self.learns.needs_noise_everywhere and self.disallow_correct:
             reason = "disallow_correct: noise-contrastive estimation needs samples of the very noise it knows"
+        elif self.learns.needs_noise_everywhere and self.sampling_temperature != 1:
+            reason = (
+                f"sampling_temperature {self.sampling_temperature}: noise-contrastive estimation needs samples of the "
+                "very noise it knows"
+            )
         elif not self.has_generator_network and sharing not in ("tied", "none"):
             reason = f"embedding_sharing {sharing!r} without a second network"
         elif kind == "two_tower" and sharing == "all":
@@ -328,7 +334,8 @@ class ElectraRtdConfig(PreTrainedConfig):
         objective = values.pop(RTD_KEY, {})
         if GENERATOR_SUBFOLDER in objective:
             folder = objective.pop(GENERATOR_SUBFOLDER)
-            objective["generator_config"] = generator_config_in(pretrained_model_name_or_path, folder, **hub)
+            if folder is not None:
+                objective["generator_config"] = generator_config_in(pretrained_model_name_or_path, folder, **hub)
         return {"discriminator_config": values, **objective}, kwargs
 
     @classmethod
@@ -382,6 +389,11 @@ class ElectraRtdConfig(PreTrainedConfig):
     def has_generator_network(self) -> bool:
         """Whether the noise comes from a network; masked LM has no noise, and tables are no network."""
         return self.learns.corrupts and self.generator_kind in ("masked_lm", "two_tower")
+
+    @property
+    def has_masked_lm_generator(self) -> bool:
+        """Whether the generator is a network that stock classes load on its own."""
+        return generates_by_masked_lm(self.objective_fields())
 
     @property
     def is_alone(self) -> bool:

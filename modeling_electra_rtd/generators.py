@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import MaskedLMOutput
 
 from .backbones import backbone_of, build_encoder, build_masked_lm, config_from, hub_arguments_in
-from .checkpoint_layout import GENERATOR_SUBFOLDER, joined, objective_of
+from .checkpoint_layout import GENERATOR_SUBFOLDER, generates_by_masked_lm, joined, objective_of, root_architecture
 from .corruption import ChosenPositions
 from .encoder_inputs import EncoderInputs
 from .objectives import Terms, token_log_probs
@@ -74,14 +74,20 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> "ElectraRtdGenerator":
-        """Load a stock masked-LM checkpoint, or the generator of a pair."""
+        """Load a stock masked-LM checkpoint, or the generator of a pair.
+
+        Raises:
+            ValueError: for a pair whose generator is none, unless its discriminator is a masked-LM model.
+        """
         config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **hub_arguments_in(kwargs))
         objective = objective_of(config)
-        if objective is not None and GENERATOR_SUBFOLDER in objective:
+        if objective is not None and objective.get(GENERATOR_SUBFOLDER) is not None:
             kwargs["subfolder"] = joined(kwargs.get("subfolder"), objective[GENERATOR_SUBFOLDER])
             config = config_from(pretrained_model_name_or_path, **hub_arguments_in(kwargs))
-        elif objective is not None:
+        elif objective is not None and generates_by_masked_lm(objective):
             return cls.pair_class.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
+        elif objective is not None and config.architectures != [root_architecture(config, "mlm")]:
+            raise ValueError(f"{pretrained_model_name_or_path} has no masked-LM generator")
         return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:

@@ -118,6 +118,10 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                 *self._keys_to_ignore_on_load_unexpected,
                 re.escape(f"{self._disentangled_words()[0]}.weight"),
             ]
+        if isinstance(self.generator, TableGenerator):
+            # No part of a release: a table is made again, and begins to count again.
+            missing = [*(self._keys_to_ignore_on_load_missing or []), r"^generator\.token_counts$"]
+            self._keys_to_ignore_on_load_missing = missing
         if self.config.freeze_generator:
             self.generator.requires_grad_(False)
         if self.config.generator_feedback == "reinforce":

@@ -12,9 +12,11 @@ from transformers.utils.hub import resolve_revision
 from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for, hub_arguments_in
 from .checkpoint_layout import (
     GENERATOR_SUBFOLDER,
+    generates_by_masked_lm,
     generator_config_in,
     holds_pair,
     joined,
+    lacks_generator,
     native_config,
     objective_of,
 )
@@ -50,6 +52,8 @@ class LoadsPairs:
         is_stock = isinstance(config, PreTrainedConfig) and not hasattr(config, "generator_config")
         objective = objective_of(config if is_stock else config_from(source, **hub))
         if objective is None:
+            raise _no_generator(source)
+        if lacks_generator(objective):
             raise _no_generator(source)
         folder = objective.get(GENERATOR_SUBFOLDER)
         generator_config = None if folder is None else generator_config_in(source, folder, **hub)
@@ -115,8 +119,10 @@ class LoadsPairs:
         first = _loaded(ElectraRtdDiscriminator, discriminator, hub_arguments)
         if (
             generator is None
+            and generates_by_masked_lm(objective or {})
             and not isinstance(discriminator, PreTrainedModel)
             and holds_pair(discriminator, **hub_arguments_in(hub_arguments))
+            and first.config.has_masked_lm_generator
         ):
             generator = discriminator
             embedding_sharing = embedding_sharing or first.config.embedding_sharing

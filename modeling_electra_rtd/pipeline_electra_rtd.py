@@ -133,10 +133,13 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             token is judged once, in the window that shows most around it.
 
     Raises:
-        ValueError: for a model without the detection head (a generator, a masked-LM model), a tokenizer without
-            offsets, a text without tokens, or a value that is not allowed.
+        ValueError: for a model without the detection head (a generator, a masked-LM model) or whose head says
+            something else (Electric), a tokenizer without offsets, a text without tokens, or a value that is not
+            allowed.
     """
 
+    # Whether it is asked for probabilities, or for logits alone, whatever they mean.
+    _judges = True
     _load_processor = False
     _load_image_processor = False
     _load_video_processor = False
@@ -149,6 +152,11 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             raise ValueError(
                 f"model {model.name_or_path!r} is {named} without {HEAD}.*, the head that detects replaced tokens; "
                 "allowed: a joint checkpoint, a release of one, or an ElectraForPreTraining"
+            )
+        if self._judges and objective_trained(model) == "electric":
+            raise ValueError(
+                f"model {model.name_or_path!r} has learned energies (objective 'electric'), not which tokens are "
+                "replaced; electra-rtd score reads texts by it"
             )
         if tokenizer is None or not tokenizer.is_fast:
             raise ValueError(
@@ -368,6 +376,13 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
                 result["token"] = names[number]
             results.append(result | {"probability": probability, "is_replaced": probability > threshold})
         return results
+
+
+def objective_trained(model: PreTrainedModel) -> str:
+    """What a discriminator has learned by what its config says, which may be a stock one; `"rtd"` where it says
+    nothing."""
+    values = vars(model.config)
+    return values.get("objective") or (values.get("electra_rtd") or {}).get("objective", "rtd")
 
 
 def pools(texts: Iterable[str | TokenizedText], most: int | None = None) -> Iterator[list[str | TokenizedText]]:

@@ -117,6 +117,7 @@ FLOW = [
     "sharing.inspect",
     "sharing.inspect_views",
     "sharing.text_scores",
+    "sharing.minimal_pairs",
     "sharing.demo",
     "sharing.demo_app",
     "sharing.space",

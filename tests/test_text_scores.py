@@ -6,13 +6,24 @@ import json
 
 import pytest
 import torch
-from tiny import FAMILIES, stock_discriminator_logits, tiny_pair, tiny_tokenizer
+from tiny import (
+    CLS,
+    FAMILIES,
+    MASK,
+    SEP,
+    SPECIAL,
+    stock_discriminator_logits,
+    tiny_electra_config,
+    tiny_pair,
+    tiny_tokenizer,
+)
 from transformers import AutoTokenizer, ElectraForPreTraining
 
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.pipeline_electra_rtd import windows_over
 from modeling_electra_rtd.sharing.export import export
-from modeling_electra_rtd.sharing.text_scores import load_scorer, rtd_score, score_file, score_texts
+from modeling_electra_rtd.sharing.text_scores import load_scorer, score_file, score_texts
 
 
 DROPOUT = {
@@ -92,9 +103,80 @@ def test_every_line_has_the_score_of_the_slow_way(folders, family, kind, tmp_pat
     assert len({round(score, 3) for score in known}) > 4
 
 
-def test_the_score_is_a_logarithm_that_does_not_run_over():
-    assert rtd_score(torch.zeros(3)) == pytest.approx(-0.6931, abs=1e-4)
-    assert rtd_score(torch.tensor([200.0])) == -200.0 and rtd_score(torch.tensor([-200.0])) == 0.0
+def test_the_score_is_a_logarithm_that_does_not_run_over(folders):
+    scorer = load_scorer(str(folders[0] / "electra"))
+    logits = torch.tensor([0.0, 200.0, -200.0])
+    assert scorer.log_probs([7, 8, 9], logits).tolist() == pytest.approx([-0.6931, -200.0, 0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_electric_the_score_is_minus_the_summed_energies(family, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("modeling_electra_rtd.sharing.export._verify", lambda *_: {})
+    pair = tiny_pair(family, objective="electric", generator_kind="two_tower", encoder=DROPOUT[family])
+    pair.save_pretrained(tmp_path / "joint")
+    tiny_tokenizer(tmp_path / "joint")
+    export(str(tmp_path / "joint"), str(tmp_path / "release"))
+    export(str(tmp_path / "joint"), str(tmp_path / "unsaid"), remote_code=False)
+    lines = ["the cat sat on a mat .", "", "dogs", "the [SEP] cat"]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tokenizer, expected = tiny_tokenizer(), []
+    with torch.no_grad():
+        for line in lines:
+            ids = tokenizer(line, return_tensors="pt")["input_ids"]
+            # "[SEP]" has no energy where it is written either.
+            is_token = ~torch.isin(ids[0], torch.tensor(SPECIAL))
+            energies = stock_discriminator_logits(pair, ids)[0, is_token]
+            expected.append((-energies.double().sum().item(), len(energies)))
+    assert [tokens for _, tokens in expected] == [7, 0, 2, 2] and all(total for total, n in expected if n)
+
+    for folder, options in (("joint", ()), ("release", ()), ("unsaid", ("--objective", "electric"))):
+        output = tmp_path / f"{folder}.jsonl"
+        command = ["score", str(tmp_path / folder), str(tmp_path / "lines.txt"), "--no-bf16", *options]
+        assert main([*command, "--output", str(output)]) == 0
+        assert "mean pseudo-log-likelihood" in capsys.readouterr().out
+        rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+        for row, (total, tokens) in zip(rows, expected, strict=True):
+            assert list(row) == ["line", "pseudo_log_likelihood", "per_token", "tokens", "text"]
+            assert row["tokens"] == tokens
+            wanted = (total, total / tokens) if tokens else (None, None)
+            assert (row["pseudo_log_likelihood"], row["per_token"]) == (
+                pytest.approx(wanted, abs=1e-4) if tokens else wanted
+            )
+    assert main(command) == 0
+    assert capsys.readouterr().out.split()[:5] == ["line", "pseudo_log_likelihood", "per_token", "tokens", "text"]
+    assert main([*command[:-1], "electrik"]) == 2
+    assert "objective is 'electrik'; allowed: rtd, " in capsys.readouterr().err
+
+
+def test_a_short_training_of_electric_ranks_real_text_above_shuffled(tmp_path):
+    # Of ten places, each has words of its own.
+    first = tiny_tokenizer().convert_tokens_to_ids("w1")
+    generator = torch.Generator().manual_seed(0)
+
+    def sentences(rows: int) -> torch.Tensor:
+        return first + 4 * torch.arange(10) + torch.randint(4, (rows, 10), generator=generator)
+
+    torch.manual_seed(0)
+    fields = {"mask_token_id": MASK, "special_token_ids": SPECIAL, "mask_probability": 0.3}
+    encoder = tiny_electra_config(num_hidden_layers=1)
+    config = ElectraRtdConfig.from_discriminator(encoder, **fields, objective="electric", generator_kind="uniform")
+    pair = ElectraRtdForPreTraining(config).train()
+    optimizer = torch.optim.Adam(pair.parameters(), lr=1e-2)
+    for _ in range(100):
+        words = sentences(32)
+        frame = torch.full((32, 1), CLS), words, torch.full((32, 1), SEP)
+        optimizer.zero_grad()
+        pair(torch.cat(frame, dim=1)).loss.backward()
+        optimizer.step()
+    pair.save_pretrained(tmp_path)
+    tiny_tokenizer(tmp_path)
+
+    real = sentences(100)
+    shuffled = torch.stack([row[torch.randperm(10, generator=generator)] for row in real])
+    tokenizer = tiny_tokenizer()
+    texts = [" ".join(tokenizer.convert_ids_to_tokens(row)) for row in (*real.tolist(), *shuffled.tolist())]
+    totals = [score.total for score in score_texts(load_scorer(str(tmp_path)), texts)]
+    assert sum(one > other for one, other in zip(totals[:100], totals[100:], strict=True)) >= 95
 
 
 def test_any_number_of_lines_streams_through(folders):

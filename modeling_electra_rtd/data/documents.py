@@ -80,6 +80,17 @@ def read_lines(path: str, text_column: str = "text") -> Iterator[str]:
         yield from _lines(whole_file(path), keep_blank=True)
 
 
+def read_rows(path: str, columns: list[str]) -> Iterator[dict[str, str]]:
+    """Yields those columns of every row of a table, in order; an empty or null cell as an empty string.
+
+    Raises:
+        ValueError: see `read_share`; and for a file that is no table.
+    """
+    if not table_reader(path):
+        raise ValueError(f"{path}: no table, and columns are read of one (jsonl, csv, tsv, parquet)")
+    yield from _rows(lambda: _open_table(path, *columns), columns, path)
+
+
 def check_files(
     paths: list[str],
     documents: str,
@@ -202,11 +213,11 @@ def _open_dataset(dataset: str, name: str | None, split: str) -> IterableDataset
         raise _unreadable(f"dataset {dataset!r} (name {name!r}, split {split!r})", error) from error
 
 
-def _open_table(path: str, text_column: str) -> IterableDataset:
+def _open_table(path: str, *columns: str) -> IterableDataset:
     # By itself pandas takes the words "NA" and "null" for nothing, and digits for numbers.
     csv_options = {
         "sep": "\t" if data_suffix(path) == ".tsv" else ",",
-        "converters": {text_column: str},
+        "converters": dict.fromkeys(columns, str),
         "keep_default_na": False,
     }
     reader = table_reader(path)
@@ -216,25 +227,30 @@ def _open_table(path: str, text_column: str) -> IterableDataset:
 
 
 def _texts(open_rows: Callable[[], IterableDataset], text_column: str, source: str) -> Iterator[str]:
+    return (row[text_column] for row in _rows(open_rows, [text_column], source))
+
+
+def _rows(open_rows: Callable[[], IterableDataset], text_columns: list[str], source: str) -> Iterator[dict[str, str]]:
     # datasets logs every failure before it raises it; ours is one line.
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
     if os.path.isfile(source) and os.path.getsize(source) == 0:
         return
     try:
         rows = open_rows()
-        columns = rows.column_names or list(next(iter(rows), {text_column: None}))
-        if text_column in columns:
-            for row in rows.select_columns([text_column]):
-                text = row[text_column]
-                if not isinstance(text, str | None):
-                    raise TypeError(f"column {text_column!r} holds {type(text).__name__}, allowed are strings")
-                yield text or ""
+        columns = rows.column_names or list(next(iter(rows), dict.fromkeys(text_columns)))
+        missing = [name for name in text_columns if name not in columns]
+        if not missing:
+            for row in rows.select_columns(text_columns):
+                for name in text_columns:
+                    if not isinstance(row[name], str | None):
+                        raise TypeError(f"column {name!r} holds {type(row[name]).__name__}, allowed are strings")
+                yield {name: row[name] or "" for name in text_columns}
             return
     except Exception as error:  # pyarrow, pandas, json and every decompressor have exceptions of their own
         raise _unreadable(source, error) from error
-    nearest = difflib.get_close_matches(text_column, columns, n=1, cutoff=0.0)
+    nearest = difflib.get_close_matches(missing[0], columns, n=1, cutoff=0.0)
     listed = ", ".join(map(repr, columns[:LISTED_COLUMNS])) + ", ..." * (len(columns) > LISTED_COLUMNS)
-    raise ValueError(f"{source}: no column {text_column!r}, nearest is {nearest[0]!r} of {listed}")
+    raise ValueError(f"{source}: no column {missing[0]!r}, nearest is {nearest[0]!r} of {listed}")
 
 
 def _unreadable(source: str, error: Exception) -> ValueError:

@@ -29,8 +29,8 @@ def export(
     """Write a release and verify it in a fresh process with stock classes only.
 
     The root holds the discriminator (for ELECTRA an `ElectraForPreTraining`; for other families the encoder, with the
-    detection head beside it under `discriminator_predictions.*`) and `generator/` a masked-LM checkpoint, each with
-    the tokenizer. `README.md` is its model card.
+    detection head beside it under `discriminator_predictions.*`; for one that predicts tokens a masked-LM checkpoint)
+    and `generator/` a masked-LM generator, each with the tokenizer. `README.md` is its model card.
 
     Args:
         checkpoint: any name that `find_model` takes.
@@ -41,8 +41,8 @@ def export(
             give back the pair; without it the release does not mention this package.
 
     Returns:
-        For `root`, `generator` and, for ELECTRA, `discriminator`: the missing keys (none) and the sum of absolute
-        outputs on a probe, equal to this model's.
+        For `root`, and what else there is of `generator`, `discriminator` (ELECTRA) and `masked LM`: the missing keys
+        (none) and the sum of absolute outputs on a probe, equal to this model's.
 
     Raises:
         ValueError: for a model that holds no pair, an output folder that is taken, records that do not belong to it,
@@ -52,7 +52,7 @@ def export(
         check_repo_id("--repo-id", repo_id)
     reference = find_model(checkpoint)
     if not holds_pair(reference):
-        raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with its generator")
+        raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with all it was trained with")
     tokenizer = load_tokenizer(reference)
     model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments).eval()
     if run_record is None:
@@ -63,7 +63,10 @@ def export(
         write_release(model, tokenizer, root, remote_code)
         report = verify_release(model, root)
         joint = weights_hash(reference.folder)
-        write_model_card(root, run_record, results or (), language, license, joint, repo_id=repo_id)
+        objective = model.config.objective_fields()
+        write_model_card(
+            root, run_record, results or (), language, license, joint, repo_id=repo_id, objective=objective
+        )
     return report
 
 
@@ -75,10 +78,14 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
     """
     ids = torch.tensor(probe_ids(model.config.discriminator_config), device=model.device)
     with torch.no_grad():
-        ours = {"root": model.encoder(ids).last_hidden_state, "generator": model.generator(ids).logits}
+        ours = {"root": model.encoder(ids).last_hidden_state}
+        if model.config.has_masked_lm_generator:
+            ours["generator"] = model.generator(ids).logits
+        if model.config.learns.predicts:
+            ours["masked LM"] = model.heads.predict(ours["root"])
         if model.config.to_dict()["architectures"] == ["ElectraForPreTraining"]:
             ours["discriminator"] = model.discriminate(ids)
-    report = stock_outputs(root)
+    report = stock_outputs(root, predicts=model.config.learns.predicts)
     for name, value in ours.items():
         expected, found = value.double().abs().sum().item(), report[name]["sum"]
         if report[name]["missing"] or abs(expected - found) > 1e-5 * max(1.0, abs(expected)):

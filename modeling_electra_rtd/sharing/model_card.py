@@ -9,9 +9,11 @@ from typing import Any
 import jinja2
 from huggingface_hub import ModelCard, ModelCardData
 
+from ..checkpoint_layout import RTD_KEY, generates_by_masked_lm
 from ..finetuning.report import markdown_table
 from ..gru_encoder import AUTO_MAP
 from ..model_reference import parse_hub_name
+from ..objectives import OBJECTIVES
 from ..pretraining.plots import CURVES
 from ..recipe_files import shipped_folder
 from .card_records import (
@@ -44,8 +46,8 @@ _SIZES = {
 _RECIPE_FIELDS = {
     "data": ("max_length",),
     "model": (
-        "generator_width generator_depth mask_probability mask_token_probability sampling_temperature "
-        "generator_loss_weight discriminator_loss_weight embedding_sharing attn_implementation"
+        "objective generator_kind generator_width generator_depth mask_probability mask_token_probability "
+        "sampling_temperature generator_loss_weight discriminator_loss_weight embedding_sharing attn_implementation"
     ).split(),
     "training": (
         "per_device_train_batch_size gradient_accumulation_steps optim learning_rate muon_learning_rate adam_beta1 "
@@ -55,8 +57,18 @@ _RECIPE_FIELDS = {
 }
 _HELD_OUT = (
     "generator_loss mlm_accuracy replaced_rate discriminator_loss discriminator_auc discriminator_precision "
-    "discriminator_recall"
+    "discriminator_recall masked_lm_loss"
 ).split()
+# The last lines of the code that asks the head for every token.
+_LOOPS = {
+    kind: (
+        f'for token, {kind} in zip(tokenizer.convert_ids_to_tokens(batch["input_ids"][0]), {values}.tolist()):\n'
+        f'    print(f"{{{kind}:.3f}}  {{token}}")'
+    )
+    for kind, values in (("probability", "logits.sigmoid()"), ("energy", "logits"))
+}
+# Of what does not detect replaced tokens.
+_TAGS = {"electric": "electric", **dict.fromkeys(("mlm", "replace_mlm", "all_tokens_mlm"), "masked-language-modeling")}
 # Of texts that a card names.
 _NAMES = 10
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
@@ -66,9 +78,10 @@ _LEAK = re.compile(r"(?<![\w./:])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/|`]+[\\/])+[^\s\
 
 def release_facts(folder: Path) -> dict[str, Any]:
     """What a card needs of the release itself: both configs, and the hash of its weights."""
+    generator = folder / "generator" / "config.json"
     return {
         "config": read_record(folder / "config.json"),
-        "generator_config": read_record(folder / "generator" / "config.json"),
+        "generator_config": read_record(generator) if generator.is_file() else None,
         "weights_sha256": weights_hash(folder),
     }
 
@@ -83,6 +96,7 @@ def write_model_card(
     curves: str | Path | None = None,
     tags: Iterable[str] = (),
     repo_id: str | None = None,
+    objective: dict[str, Any] | None = None,
 ) -> Path:
     """Write `README.md` of a release, and beside it the curves of the run.
 
@@ -97,6 +111,7 @@ def write_model_card(
         tags: for the Hub, beside the card's own.
         repo_id: `OWNER/NAME` that the release goes to, so that the card's code runs as it stands; `None` calls it by
             the folder's name.
+        objective: fields of `ElectraRtdConfig`; `None` reads them in the release, and takes RTD where it says nothing.
 
     Returns:
         The path of the card.
@@ -120,6 +135,7 @@ def write_model_card(
         CURVES if has_curves else None,
         also_weights,
         tags,
+        objective,
     )
     if has_curves:
         shutil.copyfile(curves, folder / CURVES)
@@ -138,6 +154,7 @@ def render_model_card(
     also_weights: str | None = None,
     tags: Iterable[str] = (),
     superseded_by: str | None = None,
+    objective: dict[str, Any] | None = None,
 ) -> str:
     """The text of a card; see `write_model_card`.
 
@@ -161,6 +178,8 @@ def render_model_card(
     unsure = check_weights(tuned, {release["weights_sha256"], also_weights} - {None})
     run = _checked_run(run)
     config = release["config"]
+    objective = config.get(RTD_KEY, {}) if objective is None else objective
+    learns = objective.get("objective", "rtd")
     results = [result for record in tuned for result in hub_results(record)]
     described = _described(run, config, release["generator_config"])
     sources = {source: _repository_of(run, source) for source in _sources(run)}
@@ -169,7 +188,7 @@ def render_model_card(
         language=language,
         license=license,
         library_name="transformers",
-        tags=["electra", "replaced-token-detection", "pretraining", config["model_type"], *tags],
+        tags=["electra", _TAGS.get(learns, "replaced-token-detection"), "pretraining", config["model_type"], *tags],
         datasets=described["data"]["datasets"] or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         base_model=bases or None,
@@ -187,12 +206,18 @@ def render_model_card(
         # The recurrent family names the code of its models in any case.
         has_code="auto_map" in config and config["auto_map"] != AUTO_MAP,
         # As its classes are called.
-        family=re.sub(r"(Model|ForPreTraining)$", "", config["architectures"][0]),
+        family=re.sub(r"(Model|ForPreTraining|ForMaskedLM)$", "", config["architectures"][0]),
         superseded_by=superseded_by,
         flags={
-            role: ", trust_remote_code=True" if "AutoConfig" in values.get("auto_map", {}) else ""
+            role: ", trust_remote_code=True" if "AutoConfig" in (values or {}).get("auto_map", {}) else ""
             for role, values in (("encoder", config), ("generator", release["generator_config"]))
         },
+        has_key=RTD_KEY in config,
+        loop_over_tokens=_LOOPS["energy" if learns == "electric" else "probability"],
+        objective=learns,
+        predicts=OBJECTIVES[learns].predicts,
+        kind=objective.get("generator_kind", "masked_lm") if OBJECTIVES[learns].corrupts else None,
+        has_generator=generates_by_masked_lm(objective),
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
         bases=[

@@ -76,9 +76,10 @@ def write_carded_release(
     """
     write_release(model, tokenizer, folder)
     if hasattr(model, "generator"):
-        write_model_card(folder, tags=tags, repo_id=repo_id, **card)
+        objective = model.config.objective_fields()
+        write_model_card(folder, tags=tags, repo_id=repo_id, objective=objective, **card)
         return
-    role = "discriminator" if hasattr(model, "discriminator_predictions") else "generator"
+    role = "discriminator" if hasattr(model.config, "discriminator_config") else "generator"
     data = ModelCardData(library_name="transformers", tags=["replaced-token-detection", role, *tags])
     text = (
         f"---\n{data.to_yaml()}\n---\n\n# {folder.name}\n\nThe {role} of a pair of models pre-trained with "

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
-from ..checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, native_config
+from ..checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, lacks_generator, native_config
 from ..discriminator import ElectraRtdDiscriminator
 from ..embedding_sharing import native_state
 from ..generators import ElectraRtdGenerator
@@ -25,20 +25,24 @@ def write_release(
     folder: str | Path,
     remote_code: bool = True,
 ) -> None:
-    """Write a pair's discriminator to the root of a folder and its generator to `generator/`, each with the tokenizer;
-    a network that stands alone goes to the root.
+    """Write a pair's discriminator to the root of a folder and its masked-LM generator to `generator/`, each with the
+    tokenizer; a network that stands alone goes to the root. Towers and tables stay behind: no stock class knows them.
 
     Args:
         tokenizer: `None` leaves it out.
         folder: exists and is empty.
         remote_code: add a pair's objective to the root's config and the files that `trust_remote_code=True` runs,
-            which give back the pair; without it the release does not mention this package.
+            which give back the pair; without it the release does not mention this package. Of a pair that its files
+            cannot give back, because its towers stay behind, the objective alone.
     """
     root = Path(folder)
     # By what they hold, not by class: a model loaded as remote code has classes of its own.
+    is_discriminator = hasattr(model.config, "discriminator_config")
     generator = getattr(model, "generator", None)
-    if hasattr(model, "discriminator_predictions"):
-        _save_discriminator(model, root, remote_code and generator is not None)
+    if generator is not None and not model.config.has_masked_lm_generator:
+        generator = None
+    if is_discriminator:
+        _save_discriminator(model, root, remote_code and hasattr(model, "generator"))
     else:
         _save_generator(model, root)
     if generator is not None:
@@ -66,11 +70,19 @@ def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path, remote_cod
     config.architectures = model.config.to_dict()["architectures"]
     config.dtype = model.dtype
     if remote_code:
-        setattr(config, RTD_KEY, {GENERATOR_SUBFOLDER: _GENERATOR, **model.config.objective_fields()})
-        add_remote_code(folder, config)
+        folder_of_generator = _GENERATOR if model.config.has_masked_lm_generator else None
+        fields = {GENERATOR_SUBFOLDER: folder_of_generator, **model.config.objective_fields()}
+        setattr(config, RTD_KEY, fields)
+        if not lacks_generator(fields):
+            add_remote_code(folder, config)
     config.save_pretrained(folder)
     of_pair = ("generator.", "feedback.")
-    state = {name: value for name, value in native_state(model).items() if not name.startswith(of_pair)}
+    # A tied head is saved once, as stock classes do.
+    state = {
+        name: value
+        for name, value in native_state(model).items()
+        if not name.startswith(of_pair) and name not in (model._tied_weights_keys or {})
+    }
     save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS, {"format": "pt"})
 
 

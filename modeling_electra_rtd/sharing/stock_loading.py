@@ -21,7 +21,7 @@ folder, ids, names = sys.argv[1], torch.tensor(json.loads(sys.argv[2])), sys.arg
 has_tokenizer = bool(sys.argv[4])
 auto = {
     "root": AutoModel, "generator": AutoModelForMaskedLM, "discriminator": AutoModelForPreTraining,
-    "encoder and decoder": AutoModelForSeq2SeqLM,
+    "encoder and decoder": AutoModelForSeq2SeqLM, "masked LM": AutoModelForMaskedLM,
 }
 report = {}
 for name in names:
@@ -49,14 +49,17 @@ def probe_ids(*configs: PreTrainedConfig) -> list[list[int]]:
     return [[ids[(step * position) % len(ids)] for position in range(16)]]
 
 
-def stock_outputs(folder: str | Path) -> dict[str, Any]:
+def stock_outputs(folder: str | Path, predicts: bool = False) -> dict[str, Any]:
     """What stock classes make of a probe; a family that they do not know is loaded with the code in the folder. A
     tokenizer, where there is one, must load beside each network.
 
+    Args:
+        predicts: whether the root has a masked-LM head, where its class does not say so.
+
     Returns:
-        For `root`, where it lies in the folder for `generator`, and for an `ElectraForPreTraining` for
-        `discriminator`: the missing keys and the sum of absolute outputs; instead of `root` for
-        `encoder and decoder` where the model is both.
+        For `root`, where it lies in the folder for `generator`, for an `ElectraForPreTraining` for `discriminator`,
+        and for a root with its head for `masked LM`: the missing keys and the sum of absolute outputs; instead of
+        `root` for `encoder and decoder` where the model is both.
 
     Raises:
         ValueError: in one line, if the folder does not load; caused by an error with all that the process said.
@@ -68,6 +71,8 @@ def stock_outputs(folder: str | Path) -> dict[str, Any]:
         names.append("generator")
     if config.architectures == ["ElectraForPreTraining"]:
         names.append("discriminator")
+    if predicts or (config.architectures or [""])[0].endswith("ForMaskedLM"):
+        names.append("masked LM")
     probe = json.dumps(probe_ids(*parts))
     has_tokenizer = "yes" if (Path(folder) / "tokenizer_config.json").is_file() else ""
     done = subprocess.run(
