@@ -86,7 +86,7 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
             config = config_from(pretrained_model_name_or_path, **hub_arguments_in(kwargs))
         elif objective is not None and generates_by_masked_lm(objective):
             return cls.pair_class.from_pretrained(pretrained_model_name_or_path, *args, **kwargs).generator
-        elif objective is not None and config.architectures != [root_architecture(config, "mlm")]:
+        elif objective is not None and config.architectures != [root_architecture(config.model_type, "mlm")]:
             raise ValueError(f"{pretrained_model_name_or_path} has no masked-LM generator")
         return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
 

@@ -55,7 +55,7 @@ def releases(tmp_path_factory):
     pairs = {}
     with pytest.MonkeyPatch.context() as patch:
         # In a process of its own: once, below.
-        patch.setattr("modeling_electra_rtd.sharing.export._verify", lambda *_: {})
+        patch.setattr("modeling_electra_rtd.sharing.export.verify_release", lambda *_: {})
         for family, objective, kind in WITH_FAMILY:
             name = f"{family}-{objective}-{kind}"
             pairs[name] = randomize(tiny_pair(family, objective=objective, generator_kind=kind))
