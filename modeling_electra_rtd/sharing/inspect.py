@@ -24,7 +24,7 @@ from ..data.workers import progress_bar
 from ..machine import bf16_is_fast
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, pools
+from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
 from .pipeline_task import DiscriminatorLoader
 
 
@@ -232,7 +232,7 @@ def _tokens(
 
 
 def _gives_energies(model: PreTrainedModel) -> bool:
-    return getattr(model.config, "objective", "rtd") == "electric"
+    return objective_trained(model) == "electric"
 
 
 @torch.inference_mode()

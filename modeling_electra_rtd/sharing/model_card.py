@@ -135,7 +135,7 @@ def write_model_card(
         CURVES if has_curves else None,
         also_weights,
         tags,
-        objective,
+        objective=objective,
     )
     if has_curves:
         shutil.copyfile(curves, folder / CURVES)
