@@ -133,13 +133,11 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             token is judged once, in the window that shows most around it.
 
     Raises:
-        ValueError: for a model without the detection head (a generator, a masked-LM model) or whose head says
-            something else (Electric), a tokenizer without offsets, a text without tokens, or a value that is not
-            allowed.
+        ValueError: for a model without the detection head (a generator, a masked-LM model), a tokenizer without
+            offsets, a text without tokens, or a value that is not allowed; when called, for one whose head gives
+            energies (Electric), which `logits` returns.
     """
 
-    # Whether it is asked for probabilities, or for logits alone, whatever they mean.
-    _judges = True
     _load_processor = False
     _load_image_processor = False
     _load_video_processor = False
@@ -152,11 +150,6 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             raise ValueError(
                 f"model {model.name_or_path!r} is {named} without {HEAD}.*, the head that detects replaced tokens; "
                 "allowed: a joint checkpoint, a release of one, or an ElectraForPreTraining"
-            )
-        if self._judges and objective_trained(model) == "electric":
-            raise ValueError(
-                f"model {model.name_or_path!r} has learned energies (objective 'electric'), not which tokens are "
-                "replaced; electra-rtd score reads texts by it"
             )
         if tokenizer is None or not tokenizer.is_fast:
             raise ValueError(
@@ -175,6 +168,11 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
 
     def __call__(self, inputs: Any, batch_size: int | None = None, **arguments: Any) -> Any:
         """Tokens or words of a text; a list of them for a list, an iterator for a generator."""
+        if objective_trained(self.model) == "electric":
+            raise ValueError(
+                f"model {self.model.name_or_path!r} has learned energies (objective 'electric'), not which tokens are "
+                "replaced; electra-rtd score and inspect read texts by them"
+            )
         batch_size = self._batch_size if batch_size is None else batch_size
         _check_batch_size(batch_size)
         if isinstance(inputs, Sequence) and not isinstance(inputs, str):

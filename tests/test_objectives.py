@@ -148,6 +148,10 @@ def test_electric_is_noise_contrastive_estimation_over_the_candidates(kind):
         ({"objective": "mlm", "embedding_sharing": "gdes"}, "without a second network"),
         ({"objective": "rtd_mlm", "embedding_sharing": "gdes"}, "masked-LM head"),
         ({"objective": "electric", "generator_kind": "uniform", "disallow_correct": True}, "disallow_correct"),
+        (
+            {"objective": "electric", "generator_kind": "uniform", "sampling_temperature": 2.0},
+            "sampling_temperature 2",
+        ),
         ({"generator_kind": "two_tower", "embedding_sharing": "all"}, "one direction"),
         ({"freeze_generator": True}, "'none' or 'gdes'"),
         ({"freeze_generator": True, "embedding_sharing": "none", "generator_feedback": "reinforce"}, "frozen"),

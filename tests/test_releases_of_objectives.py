@@ -19,7 +19,9 @@ from modeling_electra_rtd import (
 from modeling_electra_rtd.checkpoint_layout import holds_pair
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.sharing import hub
+from modeling_electra_rtd.sharing.demo import has_generator, load_detector
 from modeling_electra_rtd.sharing.export import export
+from modeling_electra_rtd.sharing.inspect import inspect_text
 
 
 logging.set_verbosity_error()
@@ -180,20 +182,33 @@ def test_a_generator_is_loaded_where_there_is_one(releases):
             ElectraRtdGenerator.from_pretrained(root / folder)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_release_of_electric_is_inspected_by_energies_and_shown_without_proposals(releases, family):
+    root, pairs = releases
+    detector = load_detector(str(root / f"{family}-electric-two_tower"))
+    tokens = inspect_text(detector.model, detector.tokenizer, "the cat sat")
+    ids = detector.tokenizer("the cat sat", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        energies = pairs[f"{family}-electric-two_tower"].discriminate(ids)[0, 1:-1].tolist()
+    assert [token.energy for token in tokens] == pytest.approx(energies, abs=1e-4)
+    assert not has_generator(detector) and not has_generator(load_detector(str(root / f"{family}-electric-unigram")))
+
+
 def test_what_cannot_be_asked_of_them_is_refused_in_one_line(releases, tmp_path, capsys):
     root, _ = releases
     lines = tmp_path / "lines.txt"
     lines.write_text("the cat sat\n", encoding="utf-8")
     for family in FAMILIES:
         for folder in (f"{family}-electric-two_tower", f"{family}-electric-unigram-joint"):
+            detect = transformers.pipeline("replaced-token-detection", model=str(root / folder))
             with pytest.raises(ValueError, match="has learned energies") as error:
-                transformers.pipeline("replaced-token-detection", model=str(root / folder))
+                detect("the cat")
             assert "\n" not in str(error.value)
     for command, message in (
         (["score", "electra-mlm-masked_lm", str(lines)], f"without {HEAD}"),
         (["score", "electra-mlm-masked_lm-joint", str(lines)], f"without {HEAD}"),
         (["score", "electra-replace_mlm-uniform", str(lines)], f"without {HEAD}"),
-        (["inspect", "electra-mlm-masked_lm", "the cat"], "predicts tokens and detects nothing"),
+        (["inspect", "electra-mlm-masked_lm", "the cat"], "detects nothing"),
         (["evaluate", "electra-electric-two_tower", "--data", str(tmp_path)], "holds no generator"),
         (["export", "electra-electric-two_tower", "--output-dir", str(tmp_path / "again")], "not a joint checkpoint"),
     ):

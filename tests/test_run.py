@@ -99,6 +99,13 @@ def test_a_run_resumes_from_its_newest_complete_checkpoint(data, tmp_path):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+def test_samples_that_are_not_of_the_known_noise_are_refused(data, tmp_path):
+    model = {**recipe(data, tmp_path).values["model"], "objective": "electric", "generator_kind": "uniform"}
+    with pytest.raises(ValueError, match="initial_sampling_temperature is 5.0, but objective 'electric' needs"):
+        pretrain(recipe(data, tmp_path / "run", model, initial_sampling_temperature=5))
+    assert pretrain(recipe(data, tmp_path / "run", model, initial_sampling_temperature=1))["steps"] == 2
+
+
 def test_streaming_from_text_trains(data, tmp_path):
     corpus = write_corpus(tmp_path / "corpus", seed=3)
     values = {

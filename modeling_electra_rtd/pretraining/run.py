@@ -63,8 +63,9 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     transformers.set_seed(arguments.seed)
     checkpoints = recipe.model.checkpoints()
     model = build_model(recipe.model, tokenizer, checkpoints)
-    for network in (model, model.generator):
-        check_row_length(network.encoder.config, row_length(recipe.data, recipe.data.blocks))
+    generators = model.generator.encoders().values() if model.config.has_generator_network else ()
+    for encoder in (model.encoder, *generators):
+        check_row_length(encoder.config, row_length(recipe.data, recipe.data.blocks))
     if held_out is None and arguments.eval_strategy != "no":
         raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
     trainer = ElectraRtdTrainer(

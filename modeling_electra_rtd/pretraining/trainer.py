@@ -62,6 +62,12 @@ class ElectraRtdTrainer(ReleasePushes):
         data_collator: Any = None,
         **kwargs: Any,
     ):
+        temperature = args.initial_sampling_temperature
+        if model.config.learns.needs_noise_everywhere and temperature not in (None, 1):
+            raise ValueError(
+                f"initial_sampling_temperature is {temperature}, but objective {model.config.objective!r} needs "
+                "samples of the very noise it knows; set it to 1"
+            )
         if args.device.type == "cpu":
             use_cpu_dropout(model)
         self._pad_token_id = model.config.pad_token_id or 0

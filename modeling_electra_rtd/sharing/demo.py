@@ -67,8 +67,9 @@ def load_detector(model: str) -> ReplacedTokenDetectionPipeline:
 
 
 def has_generator(detector: ReplacedTokenDetectionPipeline) -> bool:
-    """Whether there is one to ask."""
-    return isinstance(detector.model, ElectraRtdForPreTraining)
+    """Whether there is one that fills masks."""
+    model = detector.model
+    return isinstance(model, ElectraRtdForPreTraining) and model.config.has_masked_lm_generator
 
 
 def tokens_of(detector: ReplacedTokenDetectionPipeline, text: str) -> list[str]:

@@ -24,20 +24,8 @@ from ..data.workers import progress_bar
 from ..machine import bf16_is_fast
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pipeline_electra_rtd import (
-    ReplacedTokenDetectionPipeline,
-    Row,
-    TokenizedText,
-    objective_trained,
-    pools,
-)
+from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
 from .pipeline_task import DiscriminatorLoader
-
-
-class _Reader(ReplacedTokenDetectionPipeline):
-    """Reads texts by a discriminator, whatever its logits mean."""
-
-    _judges = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +101,7 @@ def inspect_text(
         ValueError: for a text without tokens, and a model without a discriminator.
     """
     # In bf16 the last digits shown would not be the model's own.
-    pipeline = _Reader(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
+    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
     (tokens,) = _inspected(pipeline, [pipeline.tokenize(text)], seed)
     return tokens
 
@@ -131,7 +119,7 @@ def inspect_texts(
     Yields:
         Tokens in the order of the texts; none for a text without tokens.
     """
-    pipeline = _Reader(model=model, tokenizer=tokenizer, device=model.device, bf16=bf16)
+    pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=bf16)
     for pool in pools(texts):
         yield from _inspected(pipeline, pipeline.tokenize_all(pool), seed)
 

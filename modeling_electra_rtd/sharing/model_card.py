@@ -210,8 +210,8 @@ def render_model_card(
         family=re.sub(r"(Model|ForPreTraining|ForMaskedLM)$", "", config["architectures"][0]),
         superseded_by=superseded_by,
         flags={
-            role: ", trust_remote_code=True" if "AutoConfig" in values.get("auto_map", {}) else ""
-            for role, values in (("encoder", config), ("generator", release["generator_config"] or {}))
+            role: ", trust_remote_code=True" if "AutoConfig" in (values or {}).get("auto_map", {}) else ""
+            for role, values in (("encoder", config), ("generator", release["generator_config"]))
         },
         has_key=RTD_KEY in config,
         loop_over_tokens=_LOOPS["energy" if learns == "electric" else "probability"],

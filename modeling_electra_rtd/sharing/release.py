@@ -76,12 +76,12 @@ def _save_discriminator(model: ElectraRtdDiscriminator, folder: Path, remote_cod
         if not lacks_generator(fields):
             add_remote_code(folder, config)
     config.save_pretrained(folder)
+    of_pair = ("generator.", "feedback.")
     # A tied head is saved once, as stock classes do.
-    tied = model._tied_weights_keys or {}
     state = {
         name: value
         for name, value in native_state(model).items()
-        if not name.startswith(("generator.", "feedback.")) and name not in tied
+        if not name.startswith(of_pair) and name not in (model._tied_weights_keys or {})
     }
     save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS, {"format": "pt"})
 

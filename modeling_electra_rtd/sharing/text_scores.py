@@ -65,8 +65,6 @@ class Scorer(ReplacedTokenDetectionPipeline):
         is_sum: whether the score is a sum over tokens rather than their mean.
     """
 
-    _judges = False
-
     def __init__(self, *arguments: Any, objective: str | None = None, **named: Any):
         super().__init__(*arguments, **named)
         if objective not in (None, *OBJECTIVES_SCORED):
