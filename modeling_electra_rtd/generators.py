@@ -218,16 +218,21 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
         return {"left_to_right": self.left_to_right, "right_to_left": self.right_to_left}
 
     def propose(
+        self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
+    ) -> Proposal:
+        """See `ElectraRtdGenerator.propose`; the text is read unmasked, and every candidate is a term of the loss."""
+        return self(input_ids, chosen, candidates, **inputs)
+
+    def forward(
         self,
         input_ids: Tensor,
-        masked_input_ids: Tensor,
         chosen: ChosenPositions,
         candidates: Tensor,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         **inputs: Any,
     ) -> Proposal:
-        """See `ElectraRtdGenerator.propose`; the text is read unmasked, and every candidate is a term of the loss."""
+        """What stands at every position of a text, by both of its sides; see `propose`."""
         shown = (input_ids, attention_mask, document_ids)
         before = self.encode(self.left_to_right, *shown, reads="left", **inputs)
         after = self.encode(self.right_to_left, *shown, reads="right", **inputs)

@@ -74,6 +74,30 @@ def test_flops_of_families_with_attention_and_poolers_of_their_own(family):
     assert sum(cost.parameters.values()) == ElectraRtdForPreTraining(config).num_parameters()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"objective": "mlm"},
+        {"objective": "rtd_mlm"},
+        {"objective": "replace_mlm", "generator_kind": "uniform"},
+        {"objective": "all_tokens_mlm"},
+        {"objective": "electric", "generator_kind": "two_tower"},
+        {"embedding_sharing": "gdes"},
+        {"embedding_sharing": "all"},
+        {"generator_feedback": "gumbel_softmax"},
+    ],
+    ids=lambda fields: " ".join(fields.values()),
+)
+def test_flops_of_every_objective(fields):
+    config = pair("modernbert", **fields)
+    cost = count_step(lambda: ElectraRtdForPreTraining(config), run(2), 16, "cpu")
+    with FlopCounterMode(display=False) as counter:
+        real_step(config, run(2), 16)()
+    assert 2 * cost.flops() == counter.get_total_flops()
+    assert sum(cost.parameters.values()) == ElectraRtdForPreTraining(config).num_parameters()
+    assert (cost.flops(GENERATOR) > 0) == config.has_generator_network
+
+
 @pytest.mark.parametrize("width", [0.25, 0.5, 1.0])
 def test_each_network_has_the_flops_of_its_formula(width):
     rows, length = 3, 20

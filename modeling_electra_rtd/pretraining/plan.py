@@ -154,10 +154,11 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
 def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
     model = recipe.model
     discriminator = native_config(config_from(model.discriminator_checkpoint))
-    if model.generator_checkpoint is None:
-        generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
-    else:
+    generator = None
+    if model.generator_checkpoint is not None:
         generator = native_config(config_from(model.generator_checkpoint))
+    elif model.generator_width is not None or model.generator_depth is not None:
+        generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
     objective = model.objective_fields()
     if model.generator_checkpoint is not None:
         # Whether two tables are equal is known when they are loaded; two are the dearer case.

@@ -138,8 +138,10 @@ class OperatorCounter(TorchDispatchMode):
     @contextmanager
     def parts(self, model: ElectraRtdForPreTraining) -> Iterator[None]:
         """Tell the networks of a pair apart."""
-        modules = {model.generator: GENERATOR, model.encoder: DISCRIMINATOR}
-        modules[model.discriminator_predictions] = DISCRIMINATOR
+        # The pair's children are the generator, the encoder and the heads that the objective asks for.
+        modules = {
+            child: GENERATOR if name == "generator" else DISCRIMINATOR for name, child in model.named_children()
+        }
         handles = []
         for module, part in modules.items():
             handles.append(module.register_forward_pre_hook(lambda *_, part=part: self._enter(part)))
@@ -249,6 +251,8 @@ class Step:
             "document_ids": torch.ones(shape, dtype=torch.int64, device=device),
             "position_ids": torch.arange(self.length, device=device).expand(shape).contiguous(),
         }
+        if self.model.config.masking_strategy != "token":
+            self._batch["word_starts"] = torch.ones(shape, dtype=torch.bool, device=device)
         if self.arguments.initial_mask_probability is not None:
             largest = largest_mask_probability(self.arguments, self.model.config.mask_probability)
             count = self.model.number_of_uniforms(self.length, largest)
@@ -311,7 +315,7 @@ def count_step(
             calls = Counter(
                 {operator: n * arguments.gradient_accumulation_steps for operator, n in counter.calls.items()}
             )
-            gradients = _bytes_of([parameter.grad for parameter in model.parameters()])
+            gradients = _bytes_of([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
             if arguments.gradient_accumulation_steps > 1:
                 step.losses().backward()
             counter.calls.clear()
@@ -319,7 +323,8 @@ def count_step(
                 step.update()
             calls += counter.calls
     generators = {id(parameter) for parameter in model.encoder.parameters()}
-    own = [parameter for parameter in model.generator.parameters() if id(parameter) not in generators]
+    generator = [] if model.generator is None else model.generator.parameters()
+    own = [parameter for parameter in generator if id(parameter) not in generators]
     total = sum(parameter.numel() for parameter in model.parameters())
     generator_alone = sum(parameter.numel() for parameter in own)
     state = [value for values in step.optimizer.state.values() for value in values.values()]
