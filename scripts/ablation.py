@@ -51,8 +51,15 @@ VARIANTS = {
     "bert": [f"discriminator={{model_type: bert, {_TRANSFORMER}}}"],
     "gru": ["discriminator={model_type: gru_encoder, embedding_size: 256, hidden_size: 256, num_hidden_layers: 3}"],
 }
-# The pooling and the attention of the recipe are ModernBERT's.
-_OTHER_FAMILY = ("attn_implementation=none",)
+OBJECTIVES = ("rtd", "rtd_15", "rtd_mlm", "mlm", "replace_mlm", "all_tokens_mlm", "electric")
+
+
+def changes_of(variant: str) -> list[str]:
+    """What a variant changes of the recipe, as `field=value`."""
+    changes = VARIANTS[variant]
+    # The recipe's attention is ModernBERT's; not every family has it.
+    other_family = any(change.startswith("discriminator=") for change in changes)
+    return [*changes, *(["attn_implementation=none"] if other_family else [])]
 
 
 def fine_tuned(model: Path, folder: Path, arguments: argparse.Namespace, from_scratch_seeds: int) -> dict[str, Any]:
@@ -75,8 +82,9 @@ def fine_tuned(model: Path, folder: Path, arguments: argparse.Namespace, from_sc
         print(f"\n$ electra-rtd {shlex.join(command)}", flush=True)
         execute(command)
     results = json.loads(record.read_text(encoding="utf-8"))
-    kinds = [kind for kind in ("fine_tuned", "from_scratch") if results.get(kind)]
-    return {"metric": results["headline"], **{kind: results[kind]["summary"]["validation"] for kind in kinds}}
+    kinds = [kind for kind in ("fine_tuned", "from_scratch") if results[kind]["summary"]]
+    split = results["validation_splits"][0]
+    return {"metric": results["headline"], **{kind: results[kind]["summary"][split] for kind in kinds}}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,15 +100,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--task-set", nargs="+", default=[], metavar="FIELD=VALUE", help="changes of fine-tuning")
     arguments = parser.parse_args(argv)
     output_dir = Path(arguments.output_dir)
-    groups = []
-    for name in arguments.variants:
-        is_other_family = any(change.startswith("discriminator=") for change in VARIANTS[name])
-        groups.append([name, *VARIANTS[name], *(_OTHER_FAMILY if is_other_family else ())])
     try:
         runs = compare(
             argparse.Namespace(
                 recipe=RECIPE,
-                variant=groups,
+                variant=[[name, *changes_of(name)] for name in arguments.variants],
                 set=[f"blocks={arguments.blocks}", *arguments.set],
                 seeds=arguments.seeds,
                 equal="flops",
