@@ -17,7 +17,7 @@ from tiny import (
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
-from modeling_electra_rtd import ElectraRtdConfig
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.corruption import candidate_positions, choose_positions, mask_tokens, split_uniforms
 from modeling_electra_rtd.objectives import OBJECTIVES
 
@@ -138,6 +138,20 @@ def test_electric_is_noise_contrastive_estimation_over_the_candidates(kind):
         is_noise = output.is_chosen[row, position]
         losses.append(-math.log((noise_share if is_noise else model_share) / (model_share + noise_share)))
     assert output.discriminator_loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_masked_language_model_becomes_both_networks_of_a_pair(family, tmp_path):
+    first = tiny_pair(family, objective="mlm")
+    first.save_pretrained(tmp_path)
+    pair = ElectraRtdForPreTraining.from_pair(tmp_path, generator=tmp_path, objective=OBJECTIVE).eval()
+    text = tiny_text()
+    expected = stock_masked_lm(first)(**text)
+    torch.testing.assert_close(pair.generator(**text).logits, expected.logits)
+    states = [network(**text).last_hidden_state for network in (pair.encoder, first.encoder)]
+    torch.testing.assert_close(*states)
+    assert pair.config.objective == "rtd" and pair.config.embedding_sharing == "tied"
+    assert pair(**text).discriminator_loss.isfinite()
 
 
 @pytest.mark.parametrize(
