@@ -45,6 +45,8 @@ def write_labelled(folder: Path) -> None:
     for name in ("train", "dev"):
         (folder / "glue" / "MRPC" / f"{name}.tsv").write_text(header + rows)
         (folder / f"{name}.csv").write_text("text,topic\n" + "The river rises.,water\nThe city grows.,land\n" * 8)
+    pair = {"sentence_good": "The river rises.", "sentence_bad": "The rises river.", "field": "syntax"}
+    (folder / "blimp.jsonl").write_text(json.dumps(pair) + "\n")
 
 
 @pytest.fixture(scope="module")
