@@ -255,12 +255,15 @@ def _described(run: dict[str, Any], config: dict[str, Any], generator: dict[str,
     texts = [name if name in datasets else file_name(name) for name in named]
     texts += map(file_name, data.get("files") or stream.get("corpus") or [])
     versions = run.get("versions") or {}
+    stated = {key for key in _SIZES.values() if key in config or key in (generator or {})}
     return {
         "run": run,
         "resumed": resumed,
         "sizes": [
             {"name": name, "discriminator": number(config, key), "generator": number(generator, key)}
             for name, key in _SIZES.items()
+            # A recurrent encoder has no heads; one whose config is missing has them, for all that is known.
+            if key in stated or not stated
         ],
         "numbers": {
             "discriminator": number(run, "parameters", "discriminator"),
