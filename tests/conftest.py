@@ -26,3 +26,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A slow machine is no failure: what is timed is timed by benchmarks.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+def pytest_runtest_setup() -> None:
+    import torch
+
+    # What a test draws does not depend on the tests before it, nor on how many processes share them.
+    torch.manual_seed(0)

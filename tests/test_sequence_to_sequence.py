@@ -102,8 +102,8 @@ def test_targets_beyond_the_positions_are_refused(tmp_path):
 
 def test_what_the_search_is_told(tmp_path):
     folder = checkpoint(tmp_path)
-    summary = kind("scitldr", num_beams=2, early_stopping=False).load_model(folder).generation_config
-    assert (summary.num_beams, summary.no_repeat_ngram_size, summary.early_stopping) == (2, 3, False)
+    summary = kind("scitldr", num_beams=2, early_stopping=True).load_model(folder).generation_config
+    assert (summary.num_beams, summary.no_repeat_ngram_size, summary.early_stopping) == (2, 3, True)
     assert not kind().load_model(folder).generation_config.no_repeat_ngram_size
     assert summary.eos_token_id == SEP and summary.pad_token_id == PAD
 

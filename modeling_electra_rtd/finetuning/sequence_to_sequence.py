@@ -49,14 +49,15 @@ class SequenceToSequence(TaskKind):
             warning counts them.
         no_repeat_ngram_size: for summaries; translations repeat what their source repeats.
         length_penalty: exponent on the length that beams are divided by.
-        early_stopping: whether the search ends with `num_beams` finished beams.
+        early_stopping: whether the search ends as soon as `num_beams` beams are finished, though a longer one may be
+            better.
     """
 
     num_beams: int = 4
     max_target_length: int = 64
     no_repeat_ngram_size: int = 3
     length_penalty: float = 1.0
-    early_stopping: bool = True
+    early_stopping: bool = False
 
     generates: ClassVar[bool] = True
 
