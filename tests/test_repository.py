@@ -19,6 +19,7 @@ PACKAGE = "modeling_electra_rtd"
 
 # Data flows one way: a module imports only modules that stand before it here.
 FLOW = [
+    "verbs",
     "machine",
     "cpu_dropout",
     "encoder_inputs",
@@ -122,6 +123,10 @@ FLOW = [
     "sharing.demo_app",
     "sharing.space",
     "quickstart",
+    "data.verbs",
+    "pretraining.verbs",
+    "finetuning.verbs",
+    "sharing.verbs",
     "cli",
 ]
 
