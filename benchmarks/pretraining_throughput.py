@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
-    parser.add_argument("--uncompiled", action="store_true", help="compile no step but that of the compiled contender")
+    parser.add_argument("--uncompiled", action="store_true", help="compile only the compiled contender")
     parser.add_argument("--json", metavar="FILE", help="write the record here as well")
     arguments = parser.parse_args()
     names = [name for name in ("electra-pytorch", "by hand", "by hand, compiled") if name not in arguments.without]
@@ -36,7 +36,8 @@ def main() -> None:
         names.remove("electra-pytorch")
 
     def setting(bf16: bool) -> Setting:
-        return Setting(arguments.shape, arguments.batch, arguments.length, arguments.dropout, bf16, arguments.device)
+        shape = (arguments.shape, arguments.batch, arguments.length)
+        return Setting(*shape, arguments.dropout, bf16, arguments.device, not arguments.uncompiled)
 
     workers = [Worker(name, setting(bf16)) for name in names for bf16 in (False, True)]
     workers.append(Worker("electra-rtd", setting(bf16_here(arguments.device))))

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from calibration_for_tests import measure_little
 from test_step_cost import pair, run
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
@@ -86,11 +87,7 @@ def test_a_calibration_comes_back_from_its_file(tmp_path):
 
 
 def test_a_measured_machine_takes_time_for_everything(monkeypatch):
-    monkeypatch.setattr(calibration, "ROWS", 4)
-    monkeypatch.setattr(calibration, "_DEEP", calibration._FAMILIES[0])
-    monkeypatch.setattr(calibration, "_PRODUCTS", ((1, 64, 64, 64), (1, 256, 64, 128), (8, 32, 16, 32)))
-    monkeypatch.setattr(calibration, "_ATTENTION_LENGTHS", (64, 128))
-    monkeypatch.setattr(calibration, "keep_freed_memory", lambda: True)
+    measure_little(monkeypatch)
     rates = calibration._measured_rates("cpu", "fp32")
     assert set(rates.products) == {"mm", "bmm", "attention", "attention backward"}
     assert all(sum(pair) > 0 for pair in rates.products.values())

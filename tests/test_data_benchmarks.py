@@ -32,14 +32,6 @@ def text(tmp_path):
     return [str(Path(write_corpus(tmp_path / "corpus", documents=200, seed=1), "text.txt"))]
 
 
-@pytest.mark.parametrize("script", [preparation, loading])
-def test_help(script, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--help"])
-    with pytest.raises(SystemExit) as end:
-        script.main()
-    assert end.value.code == 0 and "usage" in capsys.readouterr().out
-
-
 def test_contenders_make_the_same_tokens(made, text, tmp_path):
     counts = {}
     for name in ("classic", "datasets.map", "electra-rtd, 1 process"):

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from release_for_tests import quick_export
 from safetensors.torch import load_file, save_file
 from tiny import randomize, tiny_config, tiny_pair, tiny_tokenizer
 from transformers import (
@@ -17,7 +18,6 @@ from transformers import (
 )
 
 from modeling_electra_rtd.finetuning.heads import fresh, load_with_new_head
-from modeling_electra_rtd.sharing.export import export
 
 
 @pytest.mark.parametrize("family", ["electra", "modernbert"])
@@ -25,7 +25,7 @@ def test_a_joint_checkpoint_and_its_release_give_the_same_encoder(family, tmp_pa
     pair = tiny_pair(family)
     pair.save_pretrained(tmp_path / "joint")
     tiny_tokenizer(tmp_path / "joint")
-    export(str(tmp_path / "joint"), str(tmp_path / "release"))
+    quick_export(str(tmp_path / "joint"), str(tmp_path / "release"))
     with caplog.at_level(logging.WARNING):
         models = [
             load_with_new_head(AutoModelForSequenceClassification, str(tmp_path / name), num_labels=3)

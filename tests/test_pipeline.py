@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from release_for_tests import quick_export
 from tiny import (
     FAMILIES,
     UNK,
@@ -37,7 +38,6 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_electra_rtd import ElectraRtdDiscriminator, ReplacedTokenDetectionPipeline
 from modeling_electra_rtd.pipeline_electra_rtd import TASK, windows_over
-from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
 
 
@@ -70,8 +70,8 @@ def folders(tmp_path_factory):
         pairs[family] = tiny_pair(family)
         pairs[family].save_pretrained(root / family)
         tiny_tokenizer(root / family)
-        export(str(root / family), str(root / f"{family}-release"), remote_code=False)
-        export(str(root / family), str(root / f"{family}-release-with-code"))
+        quick_export(str(root / family), str(root / f"{family}-release"), remote_code=False)
+        quick_export(str(root / family), str(root / f"{family}-release-with-code"))
     return root, pairs
 
 

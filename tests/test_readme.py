@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from calibration_for_tests import measure_little
 from corpus_for_tests import SMALL_RUN, write_corpus
 from test_run import google_like_pair
 from transformers import AutoTokenizer
 
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.finetuning.report import markdown_table
-from modeling_electra_rtd.pretraining import calibration
 
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -50,15 +50,14 @@ def write_labelled(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def without_compiler():
-    """`plan --calibrate` measures compiled steps where there is a compiler, which takes a minute."""
+def little_calibration():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "has_compiler", lambda: False)
+        measure_little(patch)
         yield
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, without_compiler) -> Path:
+def workplace(tmp_path_factory, little_calibration) -> Path:
     """A folder in which the README's own-text commands have been run, in order."""
     folder = tmp_path_factory.mktemp("readme")
     write_corpus(folder / "my_corpus", documents=300)

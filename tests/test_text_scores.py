@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from release_for_tests import quick_export
 from tiny import (
     CLS,
     FAMILIES,
@@ -22,7 +23,6 @@ from transformers import AutoTokenizer, ElectraForPreTraining
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.pipeline_electra_rtd import windows_over
-from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.text_scores import load_scorer, score_file, score_texts
 
 
@@ -54,10 +54,7 @@ def folders(tmp_path_factory):
         pairs[family] = tiny_pair(family, encoder=DROPOUT[family])
         pairs[family].save_pretrained(root / family)
         tiny_tokenizer(root / family)
-        with pytest.MonkeyPatch.context() as patch:
-            # Loading it in a process of its own is what tests/test_export.py is for.
-            patch.setattr("modeling_electra_rtd.sharing.export.verify_release", lambda *_: {})
-            export(str(root / family), str(root / f"{family}-release"))
+        quick_export(str(root / family), str(root / f"{family}-release"))
     (root / "lines.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
     return root, pairs
 
@@ -110,13 +107,12 @@ def test_the_score_is_a_logarithm_that_does_not_run_over(folders):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_of_electric_the_score_is_minus_the_summed_energies(family, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("modeling_electra_rtd.sharing.export.verify_release", lambda *_: {})
+def test_of_electric_the_score_is_minus_the_summed_energies(family, tmp_path, capsys):
     pair = tiny_pair(family, objective="electric", generator_kind="two_tower", encoder=DROPOUT[family])
     pair.save_pretrained(tmp_path / "joint")
     tiny_tokenizer(tmp_path / "joint")
-    export(str(tmp_path / "joint"), str(tmp_path / "release"))
-    export(str(tmp_path / "joint"), str(tmp_path / "unsaid"), remote_code=False)
+    quick_export(str(tmp_path / "joint"), str(tmp_path / "release"))
+    quick_export(str(tmp_path / "joint"), str(tmp_path / "unsaid"), remote_code=False)
     lines = ["the cat sat on a mat .", "", "dogs", "the [SEP] cat"]
     (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     tokenizer, expected = tiny_tokenizer(), []

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from client_for_tests import run_stranger
 from hub_server import TOKENS, Fault, commit_of
+from release_for_tests import quick_export
 from tiny import tiny_pair, tiny_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, EncoderDecoderConfig, EncoderDecoderModel
-
-from modeling_electra_rtd.sharing.export import export
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +16,7 @@ def release(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("release")
     tiny_pair("electra").save_pretrained(folder / "joint")
     tiny_tokenizer(folder / "joint")
-    export(str(folder / "joint"), str(folder / "out"))
+    quick_export(str(folder / "joint"), str(folder / "out"))
     (folder / "out" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A pair\n")
     return folder / "out"
 

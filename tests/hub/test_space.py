@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from hub_server import TOKENS, Fault, HubServer
+from release_for_tests import quick_export
 from tiny import tiny_pair, tiny_tokenizer
 
 from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.space import space_files
 
 
@@ -25,7 +25,7 @@ def release(tmp_path_factory) -> Path:
     # Of a family whose head no stock class has.
     tiny_pair("modernbert").save_pretrained(folder / "joint")
     tiny_tokenizer(folder / "joint")
-    export(str(folder / "joint"), str(folder / "out"))
+    quick_export(str(folder / "joint"), str(folder / "out"))
     return folder / "out"
 
 
