@@ -36,6 +36,7 @@ class CorruptedText(NamedTuple):
         token_mask: bool, positions that are not padding.
         candidates: bool, tokens that may be corrupted.
         chosen: the slots.
+        is_chosen: bool, their positions.
         mask_probability: the share of the candidates that is chosen, a number or a scalar tensor.
         corrupted_input_ids: what the discriminator reads: samples, or `[MASK]` where the objective has no generator.
         is_replaced: bool, the id changed.
@@ -47,6 +48,7 @@ class CorruptedText(NamedTuple):
     token_mask: Tensor
     candidates: Tensor
     chosen: ChosenPositions
+    is_chosen: Tensor
     mask_probability: float | Tensor
     corrupted_input_ids: Tensor
     is_replaced: Tensor
@@ -198,7 +200,6 @@ def replace_tokens(input_ids: Tensor, chosen: ChosenPositions, sampled_ids: Tens
     return input_ids.scatter(1, chosen.positions, torch.where(chosen.weights > 0, sampled_ids, original))
 
 
-def chosen_mask(text: CorruptedText) -> Tensor:
-    """`(batch, sequence)` bool: the chosen positions."""
-    weights = text.chosen.weights > 0
-    return torch.zeros_like(text.token_mask).scatter(1, text.chosen.positions, weights)
+def at_positions(values: Tensor, chosen: ChosenPositions, input_ids: Tensor) -> Tensor:
+    """`(batch, sequence)`: values of slots, `(batch, k)`, where these stand in the text, and 0 elsewhere."""
+    return torch.zeros_like(input_ids, dtype=values.dtype).scatter(1, chosen.positions, values)

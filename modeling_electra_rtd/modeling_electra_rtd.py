@@ -11,7 +11,7 @@ Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positio
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -22,7 +22,9 @@ from transformers.utils import ModelOutput
 from .backbones import backbone_of
 from .configuration_electra_rtd import ElectraRtdConfig
 from .corruption import (
+    ChosenPositions,
     CorruptedText,
+    at_positions,
     candidate_positions,
     choose_positions,
     chosen_per_row,
@@ -37,7 +39,7 @@ from .discriminator import ElectraRtdDiscriminator
 from .embedding_sharing import DisentangledEmbedding, share, words_name
 from .encoder_inputs import token_mask_of
 from .feedback import PolicyGradient, check_reads_embeddings, reversed_straight_through
-from .generators import ElectraRtdGenerator, TableGenerator, TwoTowerGenerator
+from .generators import ElectraRtdGenerator, Proposal, TableGenerator, TwoTowerGenerator
 from .gru_encoder import GruEncoderConfig
 from .objectives import TERMS
 from .pair_loading import LoadsPairs
@@ -87,6 +89,24 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
     is_recovered: Tensor | None = None
     token_mask: Tensor | None = None
     loss_terms: Tensor | None = None
+
+
+class Draw(NamedTuple):
+    """What a generator put in the place of chosen tokens.
+
+    Attributes:
+        proposal: what the generator said.
+        to_draw: `(batch * k, vocab_size)` float32, the log-probabilities that were drawn from, not normalised.
+        sampled_ids: `(batch, k)`.
+        sampled_log_probs, is_correct: `(batch, sequence)`, as `sampled_log_probs` and `generator_is_correct` of the
+            output.
+    """
+
+    proposal: Proposal
+    to_draw: Tensor
+    sampled_ids: Tensor
+    sampled_log_probs: Tensor
+    is_correct: Tensor
 
 
 class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
@@ -296,19 +316,85 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                 f"mask_token_id and special_token_ids are not set, and a vocabulary of {config.vocab_size} is not "
                 "the family's published one; build the config with tokenizer=..."
             )
-        batch, sequence = input_ids.shape
         encoder_inputs = {
             "attention_mask": attention_mask,
             "document_ids": document_ids,
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
         }
-        token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         if corruption_uniforms is None:
-            count = self.number_of_uniforms(sequence)
-            corruption_uniforms = torch.rand(batch, count, device=input_ids.device)
-        to_choose, to_mask, to_sample, to_join = split_uniforms(corruption_uniforms, sequence, config.joins_words)
+            count = self.number_of_uniforms(input_ids.shape[1])
+            corruption_uniforms = torch.rand(len(input_ids), count, device=input_ids.device)
+        text, draw = self._corrupt(
+            input_ids,
+            corruption_uniforms,
+            config.mask_probability if mask_probability is None else mask_probability,
+            config.sampling_temperature if sampling_temperature is None else sampling_temperature,
+            word_starts,
+            encoder_inputs,
+        )
+        reads = encoder_inputs
+        if config.generator_feedback == "gumbel_softmax" and torch.is_grad_enabled():
+            embedded = reversed_straight_through(
+                text.corrupted_input_ids,
+                self.get_input_embeddings(),
+                draw.to_draw,
+                draw.sampled_ids,
+                text.chosen,
+                config.generator_feedback_weight,
+            )
+            reads = {**encoder_inputs, "inputs_embeds": embedded}
+        hidden = self.encode(self.encoder, text.corrupted_input_ids, **reads)
+        verdict = config.learns(hidden, self.heads, text)
 
+        of_positions = {
+            "generator_loss": None if draw is None else draw.proposal.losses,
+            "discriminator_loss": verdict.detection_losses,
+            "masked_lm_loss": verdict.masked_lm_losses,
+        }
+        if config.generator_feedback == "reinforce":
+            rewards = verdict.detection_losses.detach().gather(1, text.chosen.positions)
+            of_positions["generator_feedback_loss"] = self.feedback(
+                draw.proposal.states, draw.to_draw, draw.sampled_ids, rewards, text.chosen
+            )
+        counts = torch.stack([text.chosen.weights.sum(), text.candidates.sum().float(), text.token_mask.sum().float()])
+        normalizers = (counts if loss_normalizers is None else loss_normalizers).clamp(min=1.0)
+        terms = self.terms_of_losses()
+        losses = {
+            name: values.sum() / normalizers[TERMS.index(terms[name])]
+            for name, values in of_positions.items()
+            if values is not None
+        }
+        logits = None if verdict.logits is None else verdict.logits.detach()
+        recovered = verdict.is_recovered
+        return ElectraRtdForPreTrainingOutput(
+            loss=sum(config.loss_weights[name] * loss for name, loss in losses.items()),
+            **{name: loss.detach() for name, loss in losses.items()},
+            logits=logits,
+            replaced_probs=None if logits is None else logits.float().sigmoid(),
+            corrupted_input_ids=text.corrupted_input_ids,
+            is_replaced=text.is_replaced,
+            is_chosen=text.is_chosen,
+            sampled_log_probs=None if draw is None else draw.sampled_log_probs,
+            generator_is_correct=None if draw is None else draw.is_correct,
+            is_recovered=None if recovered is None else at_positions(recovered, text.chosen, input_ids),
+            token_mask=text.token_mask,
+            loss_terms=counts,
+        )
+
+    def _corrupt(
+        self,
+        input_ids: Tensor,
+        uniforms: Tensor,
+        mask_probability: Tensor | float,
+        sampling_temperature: Tensor | float,
+        word_starts: Tensor | None,
+        encoder_inputs: dict[str, Tensor | None],
+    ) -> tuple[CorruptedText, Draw | None]:
+        """Choose, mask, generate, sample, label; without a generator the masked text is what is read."""
+        config = self.config
+        to_choose, to_mask, to_sample, to_join = split_uniforms(uniforms, input_ids.shape[1], config.joins_words)
+        token_mask = token_mask_of(input_ids, encoder_inputs["attention_mask"], encoder_inputs["document_ids"])
         candidates = candidate_positions(input_ids, token_mask, self.special_token_ids)
         if config.masking_strategy != "token":
             if word_starts is None:
@@ -317,89 +403,57 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                     "as BlockCollator(continues_word=...) does"
                 )
             to_choose = share_within_words(to_choose, candidates, word_starts, to_join)
-        if mask_probability is None:
-            mask_probability = config.mask_probability
         chosen = choose_positions(candidates, mask_probability, to_choose, slots=to_mask.shape[1])
-        corrupted_input_ids = masked_input_ids = mask_tokens(
-            input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask
-        )
-        counts = torch.stack([chosen.weights.sum(), candidates.sum().float(), token_mask.sum().float()])
-        normalizers = (counts if loss_normalizers is None else loss_normalizers).clamp(min=1.0)
-        losses: dict[str, Tensor] = {}
-
-        def at_positions(values: Tensor) -> Tensor:
-            return torch.zeros_like(input_ids, dtype=values.dtype).scatter(1, chosen.positions, values)
-
-        is_chosen = at_positions(chosen.weights > 0)
-        noise_log_probs = sampled_log_probs = is_correct = None
+        is_chosen = at_positions(chosen.weights > 0, chosen, input_ids)
+        masked = mask_tokens(input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask)
+        corrupted, draw, noise_log_probs = masked, None, None
         if self.generator is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not config.freeze_generator):
-                proposal = self.generator.propose(input_ids, masked_input_ids, chosen, candidates, **encoder_inputs)
-            if proposal.losses is not None:
-                losses["generator_loss"] = proposal.losses.sum()
-            original = input_ids.gather(1, chosen.positions)
-            temperature = config.sampling_temperature if sampling_temperature is None else sampling_temperature
-            with torch.set_grad_enabled(torch.is_grad_enabled() and config.generator_feedback != "none"):
-                to_draw = proposal.log_probs / temperature
-                if config.disallow_correct:
-                    to_draw = to_draw.scatter(1, original.view(-1, 1), -math.inf)
-            with torch.no_grad():
-                log_probs = proposal.log_probs.detach()
-                sampled = sample_tokens(to_draw, to_sample.flatten()).view_as(original)
-                corrupted_input_ids = replace_tokens(input_ids, chosen, sampled)
-                log_probs_of_samples = log_probs.gather(1, sampled.view(-1, 1)).view(sampled.shape)
-                sampled_log_probs = at_positions(log_probs_of_samples * chosen.weights)
-                of_text = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
-                is_best = of_text == log_probs.amax(dim=-1).view(original.shape)
-                is_correct = at_positions(is_best & (chosen.weights > 0))
-                if proposal.text_log_probs is not None:
-                    noise_log_probs = torch.where(is_chosen, sampled_log_probs, proposal.text_log_probs)
-
+                proposal = self.generator.propose(input_ids, masked, chosen, candidates, **encoder_inputs)
+            draw = self._draw(proposal, input_ids, chosen, sampling_temperature, to_sample)
+            corrupted = replace_tokens(input_ids, chosen, draw.sampled_ids)
+            if proposal.text_log_probs is not None:
+                noise_log_probs = torch.where(is_chosen, draw.sampled_log_probs, proposal.text_log_probs)
         text = CorruptedText(
             input_ids=input_ids,
             token_mask=token_mask,
             candidates=candidates,
             chosen=chosen,
+            is_chosen=is_chosen,
             mask_probability=mask_probability,
-            corrupted_input_ids=corrupted_input_ids,
-            is_replaced=corrupted_input_ids != input_ids,
+            corrupted_input_ids=corrupted,
+            is_replaced=corrupted != input_ids,
             noise_log_probs=noise_log_probs,
         )
-        if config.generator_feedback == "gumbel_softmax" and torch.is_grad_enabled():
-            encoder_inputs["inputs_embeds"] = reversed_straight_through(
-                corrupted_input_ids,
-                self.get_input_embeddings(),
-                to_draw,
-                sampled,
-                chosen,
-                config.generator_feedback_weight,
+        return text, draw
+
+    def _draw(
+        self,
+        proposal: Proposal,
+        input_ids: Tensor,
+        chosen: ChosenPositions,
+        temperature: Tensor | float,
+        uniforms: Tensor,
+    ) -> Draw:
+        original = input_ids.gather(1, chosen.positions)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.generator_feedback != "none"):
+            to_draw = proposal.log_probs / temperature
+            if self.config.disallow_correct:
+                to_draw = to_draw.scatter(1, original.view(-1, 1), -math.inf)
+        with torch.no_grad():
+            log_probs = proposal.log_probs.detach()
+            sampled_ids = sample_tokens(to_draw, uniforms.flatten()).view_as(original)
+            of_samples, of_text = (
+                log_probs.gather(1, ids.view(-1, 1)).view(ids.shape) for ids in (sampled_ids, original)
             )
-        hidden = self.encode(self.encoder, corrupted_input_ids, **encoder_inputs)
-        verdict = config.learns(hidden, self.heads, text)
-        if verdict.detection_losses is not None:
-            losses["discriminator_loss"] = verdict.detection_losses.sum()
-        if verdict.masked_lm_losses is not None:
-            losses["masked_lm_loss"] = verdict.masked_lm_losses.sum()
-        if config.generator_feedback == "reinforce":
-            rewards = verdict.detection_losses.detach().gather(1, chosen.positions)
-            losses["generator_feedback_loss"] = self.feedback(proposal.states, to_draw, sampled, rewards, chosen).sum()
-        terms = self.terms_of_losses()
-        losses = {name: total / normalizers[TERMS.index(terms[name])] for name, total in losses.items()}
-        logits = None if verdict.logits is None else verdict.logits.detach()
-        return ElectraRtdForPreTrainingOutput(
-            loss=sum(config.loss_weights[name] * loss for name, loss in losses.items()),
-            **{name: loss.detach() for name, loss in losses.items()},
-            logits=logits,
-            replaced_probs=None if logits is None else logits.float().sigmoid(),
-            corrupted_input_ids=corrupted_input_ids,
-            is_replaced=text.is_replaced,
-            is_chosen=is_chosen,
-            sampled_log_probs=sampled_log_probs,
-            generator_is_correct=is_correct,
-            is_recovered=None if verdict.is_recovered is None else at_positions(verdict.is_recovered),
-            token_mask=token_mask,
-            loss_terms=counts,
-        )
+            is_best = of_text == log_probs.amax(dim=-1).view(original.shape)
+            return Draw(
+                proposal=proposal,
+                to_draw=to_draw,
+                sampled_ids=sampled_ids,
+                sampled_log_probs=at_positions(of_samples * chosen.weights, chosen, input_ids),
+                is_correct=at_positions(is_best & (chosen.weights > 0), chosen, input_ids),
+            )
 
 
 ElectraRtdGenerator.pair_class = ElectraRtdForPreTraining

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from .corruption import CorruptedText, chosen_mask
+from .corruption import CorruptedText
 
 
 # What a loss is a mean over: chosen positions, tokens that may be corrupted, or all that are not padding.
@@ -98,7 +98,7 @@ class ChosenTokenDetection(Objective):
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         logits = heads.detect(hidden)
-        return Verdict(logits=logits, detection_losses=detection_losses(logits, text.is_replaced, chosen_mask(text)))
+        return Verdict(logits=logits, detection_losses=detection_losses(logits, text.is_replaced, text.is_chosen))
 
 
 class MaskedLanguageModeling(Objective):
@@ -163,7 +163,7 @@ class Electric(Objective):
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         energies = heads.detect(hidden).float()
-        is_noise = chosen_mask(text)
+        is_noise = text.is_chosen
         # Special tokens may have no probability at all.
         noise = torch.where(text.candidates, text.noise_log_probs, 0.0)
         share = torch.as_tensor(text.mask_probability, dtype=torch.float32, device=energies.device)
