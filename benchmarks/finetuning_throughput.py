@@ -8,14 +8,13 @@ seeds, rates, warm-up, batch size and epochs are the same, and runs alternate, s
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import transformers
+from records import write_record
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from modeling_electra_rtd.data.tokenization import load_tokenizer
@@ -24,7 +23,6 @@ from modeling_electra_rtd.finetuning.run import finetune
 from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.tasks import Task, find_task
 from modeling_electra_rtd.finetuning.training_args import FinetuningArguments
-from modeling_electra_rtd.machine import environment
 
 
 def usual_recipe(task: Task, data: TaskData, model: str, seed: int, values: dict[str, Any]) -> tuple[float, float]:
@@ -126,11 +124,7 @@ def main() -> None:
             f"| {record['task']} | {usual['examples_per_second']:.0f} | {here['examples_per_second']:.0f} "
             f"| {record['ratio']:.1f} | {metric} | {usual[metric]:.3f} | {here[metric]:.3f} |"
         )
-    if arguments.json:
-        record = {"model": arguments.model, "settings": values, "seeds": arguments.seeds, "tasks": records}
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps({**record, **environment()}, indent=2) + "\n", encoding="utf-8")
-        print(f"record in {arguments.json}")
+    write_record(arguments, tasks=records)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What keeping freed memory between CPU steps is worth: the tiny recipe's step with and without it, in alternation.
 
-    python benchmarks/freed_memory.py [--rounds 3] [--steps 12] [--output docs/records/freed_memory.json]
+    python benchmarks/freed_memory.py [--rounds 3] [--steps 12] [--json freed_memory.json]
 
 The setting belongs to a whole process, so every measurement is a process of its own; losses are compared to the bit.
 """
@@ -11,12 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from records import write_record
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.machine import environment, keep_freed_memory
+from modeling_electra_rtd.machine import keep_freed_memory
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--output", default=None, help="write a JSON record here")
+    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
     parser.add_argument("--measure", choices=("kept", "returned"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -83,10 +83,7 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:<14}{seconds:>10.3f}{tokens / seconds:>12,.0f}")
     print(f"ratio {medians['returned'] / medians['kept']:.2f}; losses identical: {len(losses) == 1}")
-    if arguments.output:
-        record = {"median_seconds": medians, "tokens": tokens, "losses_identical": len(losses) == 1, **environment()}
-        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.output).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record(arguments, median_seconds=medians, tokens=tokens, losses_identical=len(losses) == 1)
 
 
 if __name__ == "__main__":

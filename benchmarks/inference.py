@@ -14,15 +14,14 @@ mask, fill in, judge. Its answers are compared with those of the stock discrimin
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from records import write_record
 from torch import Tensor
 from training_steps import SHAPES
 from transformers import AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining, PreTrainedTokenizerBase
@@ -31,7 +30,6 @@ from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator, 
 from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
 from modeling_electra_rtd.data.documents import read_lines
 from modeling_electra_rtd.data.tokenization import load_tokenizer
-from modeling_electra_rtd.machine import environment
 from modeling_electra_rtd.model_reference import find_model, holds_pair
 from modeling_electra_rtd.sharing.inspect import InspectedToken, inspect_texts, load_for_inspection
 from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
@@ -275,19 +273,7 @@ def main() -> None:
             f"| {written(row['largest_difference'], '.1e')} | {written(row['mean_difference'], '.1e')} | {row['of']} |"
         )
     print(f"\nscores of different lines deviate by {deviation:.3f} from their mean")
-    if setting.json:
-        measured = {
-            "tokens": tokens,
-            "threads": torch.get_num_threads(),
-            "deviation_of_scores": deviation,
-            "rows": rows,
-        }
-        # Where they lie on this machine is nobody's business.
-        names = {name: Path(getattr(setting, name) or "").name for name in ("text", "tokenizer")}
-        record = {"setting": vars(setting) | names, **measured}
-        Path(setting.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(setting.json).write_text(json.dumps({**record, **environment()}, indent=2) + "\n", encoding="utf-8")
-        print(f"record in {setting.json}")
+    write_record(setting, tokens=tokens, threads=torch.get_num_threads(), deviation_of_scores=deviation, rows=rows)
 
 
 if __name__ == "__main__":
