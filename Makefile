@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 
 help:
 	@echo "make install      make $(VENV) with the package, editable, and the tested versions of what it needs"
-	@echo "make quickstart   corpus, tokenizer, RTD pre-training and export, offline, in minutes on two cores"
+	@echo "make quickstart   corpus, tokenizer, pre-training, fine-tuning and export, offline, in minutes on two cores"
 	@echo "make test         the test suite: no network, no user settings, two processes"
 	@echo "make quality      lint and formatting, checked"
 	@echo "make format       lint and formatting, repaired"

@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_quickstart(add: AddVerb) -> None:
-    sub = add("quickstart", _quickstart, "the whole way in minutes, offline: corpus, tokenizer, pre-training, export")
+    sub = add("quickstart", _quickstart, "offline in minutes: corpus, tokenizer, pre-training, fine-tuning, release")
     sub.add_argument("--output-dir", default="runs/quickstart", help="a new folder for everything it makes")
     sub.add_argument("--max-steps", type=int, default=None, help="optimizer steps; by default what fits the time")
 
