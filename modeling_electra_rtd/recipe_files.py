@@ -7,7 +7,7 @@ import sysconfig
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -109,20 +109,27 @@ def _types(owner: type) -> dict[str, Any]:
 
 def _checked(section: str, owner: type, values: dict[str, Any]) -> dict[str, Any]:
     allowed = _types(owner)
+    defaults = {item.name: item.default for item in dataclasses.fields(owner)}
     checked = {}
     for key, value in values.items():
         if key not in allowed:
             raise ValueError(f"{section}: unknown key {key!r}{nearest(str(key), allowed)}")
-        checked[key] = _converted(f"{section}.{key}", value, allowed[key])
+        checked[key] = _converted(f"{section}.{key}", value, allowed[key], defaults[key])
     return checked
 
 
-def _converted(key: str, value: Any, annotation: Any) -> Any:
-    """A value as its field's type. YAML 1.1 reads `5e-4` as text, and options are text: both become numbers."""
+def _converted(key: str, value: Any, annotation: Any, default: Any) -> Any:
+    """A value as its field's type. YAML 1.1 reads `5e-4` as text, and options are text: both become numbers.
+
+    `none` is nothing, unless it is a word that the field knows: one of its `Literal`, or its default.
+    """
     origin = typing.get_origin(annotation)
     members = typing.get_args(annotation) if origin in (typing.Union, types.UnionType) else (annotation,)
-    kinds = {typing.get_origin(member) or member for member in members}
-    if kinds & {Any, object}:
+    words = {word for member in members if typing.get_origin(member) is Literal for word in typing.get_args(member)}
+    kinds = {
+        str if typing.get_origin(member) is Literal else typing.get_origin(member) or member for member in members
+    }
+    if kinds & {Any, object} or (isinstance(value, str) and value in {*words, default}):
         return value
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds):
         if type(None) in kinds:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from modeling_electra_rtd import ElectraRtdTrainingArguments
+from modeling_electra_rtd.configuration_electra_rtd import CHOICES
 from modeling_electra_rtd.pretraining.recipes import (
     DataRecipe,
     ModelRecipe,
@@ -103,6 +104,19 @@ def test_options_win_over_the_file_whatever_their_section(tmp_path):
     assert recipe.data.blocks == "elsewhere"
     assert recipe.training.bf16 is True
     assert recipe.training.muon_learning_rate is None
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CHOICES.items() for value in values])
+def test_every_choice_arrives_also_where_it_is_the_word_none(name, value, tmp_path):
+    content = minimal()
+    content["model"][name] = value
+    for recipe in (read_recipe(write(tmp_path, **content)), read_recipe(write(tmp_path, **minimal()), {name: value})):
+        assert recipe.model.objective_fields()[name] == value
+    assert read_recipe(write(tmp_path, **minimal()), {name: "null"}).model.objective_fields().get(name) is None
+
+
+def test_none_reports_to_nobody(tmp_path):
+    assert read_recipe(write(tmp_path, **minimal()), {"report_to": "none"}).training.report_to == []
 
 
 @pytest.mark.parametrize(

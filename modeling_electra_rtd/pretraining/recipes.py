@@ -3,14 +3,14 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
 from ..backbones import backbone_config, backbone_of, config_from, nearest
 from ..checkpoint_layout import native_config
-from ..configuration_electra_rtd import OBJECTIVE_FIELDS
+from ..configuration_electra_rtd import CHOICES, OBJECTIVE_FIELDS
 from ..model_reference import ModelReference, find_model
 from ..recipe_files import checked_sections, configuration_folder, read_sections
 from .training_args import ElectraRtdTrainingArguments
@@ -72,11 +72,11 @@ class ModelRecipe:
     discriminator_checkpoint: str | None = None
     generator_checkpoint: str | None = None
     attn_implementation: str | None = None
-    objective: str | None = None
-    generator_kind: str | None = None
-    generator_feedback: str | None = None
+    objective: Literal[CHOICES["objective"]] | None = None
+    generator_kind: Literal[CHOICES["generator_kind"]] | None = None
+    generator_feedback: Literal[CHOICES["generator_feedback"]] | None = None
     freeze_generator: bool | None = None
-    masking_strategy: str | None = None
+    masking_strategy: Literal[CHOICES["masking_strategy"]] | None = None
     mask_probability: float | None = None
     mask_token_probability: float | None = None
     sampling_temperature: float | None = None
@@ -85,7 +85,7 @@ class ModelRecipe:
     discriminator_loss_weight: float | None = None
     masked_lm_loss_weight: float | None = None
     generator_feedback_weight: float | None = None
-    embedding_sharing: str | None = None
+    embedding_sharing: Literal[CHOICES["embedding_sharing"]] | None = None
 
     def __post_init__(self):
         if (self.discriminator is None) == (self.discriminator_checkpoint is None):
