@@ -136,12 +136,16 @@ class Browser:
         return self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
 
     def click(self, selector: str) -> None:
-        """A press of the mouse on the middle of the first visible element."""
-        found = self.wait(
+        """A press of the mouse on the middle of the first visible element, once it has come to rest."""
+        middle = (
             f"(() => {{ for (const e of document.querySelectorAll({json.dumps(selector)})) {{"
             "e.scrollIntoView({block: 'center', behavior: 'instant'}); const r = e.getBoundingClientRect();"
             "if (r.width) return [r.x + r.width / 2, r.y + r.height / 2]; } return null })()"
         )
+        found = None
+        # A page that is still filling moves what is below.
+        while found != (found := self.wait(middle)):
+            time.sleep(0.1)
         for kind in ("mousePressed", "mouseReleased"):
             self.command("Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], button="left", clickCount=1)
 

@@ -58,6 +58,16 @@ def page():
             assert browser.requests and not [url for url in browser.requests if not url.startswith(local)]
 
 
+def open_edits(browser: Browser) -> None:
+    """The second tab; a press while the page is still being put together is lost."""
+    tab = "button[role=tab]:nth-of-type(2)"
+    for _ in range(10):
+        browser.click(tab)
+        if browser.run(f"document.querySelector('{tab}').ariaSelected") == "true":
+            return
+    raise AssertionError("the second tab does not open")
+
+
 def tokens_on(browser: Browser, place: str) -> list[tuple[str, str]]:
     """Tokens and probabilities of a heat map, as they are read."""
     cells = browser.run(
@@ -108,7 +118,7 @@ def test_a_text_is_typed_masked_filled_and_judged(detector, page):
     assert again.ids != generated.ids
     wait_for_tokens(browser, "#generated", expected(verdicts(detector, again)))
     # The generator's text goes on to the other page, to be changed there.
-    browser.click("button[role=tab]:nth-of-type(2)")
+    open_edits(browser)
     browser.click("#from-generator")
     browser.wait(f"document.querySelector('#edited textarea').value === {again.text!r}")
     wait_for_tokens(browser, "#judged", expected(verdicts_on_edit(detector, again.text, text)))
@@ -130,7 +140,7 @@ def test_positions_are_drawn(detector, page):
 @needs_browser
 def test_ones_own_edits_are_judged_as_they_are_typed(detector, page):
     browser = page(detector)
-    browser.click("button[role=tab]:nth-of-type(2)")
+    open_edits(browser)
     browser.type("#edited textarea", "the dog <b> sat & sat")
     wait_for_tokens(browser, "#judged", expected(verdicts_on_edit(detector, "the dog <b> sat & sat")))
     browser.click("#from-sentence")
