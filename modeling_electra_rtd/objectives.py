@@ -7,6 +7,7 @@ Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positio
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
@@ -54,7 +55,7 @@ class Verdict(NamedTuple):
     is_recovered: Tensor | None = None
 
 
-class Objective:
+class Objective(ABC):
     """Base of all objectives.
 
     Attributes:
@@ -76,9 +77,9 @@ class Objective:
         """Whether the discriminator has a masked-LM head."""
         return self.masked_lm_terms is not None
 
+    @abstractmethod
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         """Read the discriminator's states, `(batch, sequence, hidden_size)`, of `text.corrupted_input_ids`."""
-        raise NotImplementedError
 
 
 class ReplacedTokenDetection(Objective):

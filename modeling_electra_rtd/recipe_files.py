@@ -121,16 +121,19 @@ def _checked(section: str, owner: type, values: dict[str, Any]) -> dict[str, Any
 def _converted(key: str, value: Any, annotation: Any, default: Any) -> Any:
     """A value as its field's type. YAML 1.1 reads `5e-4` as text, and options are text: both become numbers.
 
-    `none` is nothing, unless it is a word that the field knows: one of its `Literal`, or its default.
+    `none` is nothing, unless it is a word of the field: one of its `Literal`, or its default.
     """
     origin = typing.get_origin(annotation)
     members = typing.get_args(annotation) if origin in (typing.Union, types.UnionType) else (annotation,)
-    words = {word for member in members if typing.get_origin(member) is Literal for word in typing.get_args(member)}
-    kinds = {
-        str if typing.get_origin(member) is Literal else typing.get_origin(member) or member for member in members
-    }
-    if kinds & {Any, object} or (isinstance(value, str) and value in {*words, default}):
+    kinds = {typing.get_origin(member) or member for member in members}
+    words = {default}
+    if Literal in kinds:
+        words |= {word for member in members for word in typing.get_args(member)}
+        kinds = kinds - {Literal} | {str}
+    if kinds & {Any, object}:
         return value
+    if isinstance(value, str) and value.lower() == "none" and "none" in words:
+        return "none"
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds):
         if type(None) in kinds:
             return None

@@ -142,10 +142,11 @@ class Browser:
             "e.scrollIntoView({block: 'center', behavior: 'instant'}); const r = e.getBoundingClientRect();"
             "if (r.width) return [r.x + r.width / 2, r.y + r.height / 2]; } return null })()"
         )
-        found = None
+        before, found = None, self.wait(middle)
         # A page that is still filling moves what is below.
-        while found != (found := self.wait(middle)):
+        while found != before:
             time.sleep(0.1)
+            before, found = found, self.wait(middle)
         for kind in ("mousePressed", "mouseReleased"):
             self.command("Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], button="left", clickCount=1)
 

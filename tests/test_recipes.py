@@ -115,8 +115,10 @@ def test_every_choice_arrives_also_where_it_is_the_word_none(name, value, tmp_pa
     assert read_recipe(write(tmp_path, **minimal()), {name: "null"}).model.objective_fields().get(name) is None
 
 
-def test_none_reports_to_nobody(tmp_path):
-    assert read_recipe(write(tmp_path, **minimal()), {"report_to": "none"}).training.report_to == []
+@pytest.mark.parametrize("word", ["none", "None", "NONE"])
+def test_none_is_a_word_however_it_is_written(word, tmp_path):
+    recipe = read_recipe(write(tmp_path, **minimal()), {"report_to": word, "embedding_sharing": word})
+    assert recipe.training.report_to == [] and recipe.model.embedding_sharing == "none"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import transformers
+from release_for_tests import quick_export
 from tiny import FAMILIES, randomize, tiny_pair, tiny_text, tiny_tokenizer, uniforms_for
 from transformers import AutoModelForMaskedLM
 from transformers.utils import logging
@@ -20,7 +21,6 @@ from modeling_electra_rtd.checkpoint_layout import holds_pair
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.sharing import hub
 from modeling_electra_rtd.sharing.demo import has_generator, load_detector
-from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.inspect import inspect_text
 
 
@@ -55,15 +55,12 @@ def releases(tmp_path_factory):
     """Of every case and family `NAME-joint` and `NAME`, and the pairs."""
     root = tmp_path_factory.mktemp("objectives")
     pairs = {}
-    with pytest.MonkeyPatch.context() as patch:
-        # In a process of its own: once, below.
-        patch.setattr("modeling_electra_rtd.sharing.export.verify_release", lambda *_: {})
-        for family, objective, kind in WITH_FAMILY:
-            name = f"{family}-{objective}-{kind}"
-            pairs[name] = randomize(tiny_pair(family, objective=objective, generator_kind=kind))
-            pairs[name].save_pretrained(root / f"{name}-joint")
-            tiny_tokenizer(root / f"{name}-joint")
-            export(str(root / f"{name}-joint"), str(root / name))
+    for family, objective, kind in WITH_FAMILY:
+        name = f"{family}-{objective}-{kind}"
+        pairs[name] = randomize(tiny_pair(family, objective=objective, generator_kind=kind))
+        pairs[name].save_pretrained(root / f"{name}-joint")
+        tiny_tokenizer(root / f"{name}-joint")
+        quick_export(str(root / f"{name}-joint"), str(root / name))
     return root, pairs
 
 

@@ -145,6 +145,7 @@ for task, model in zip(sys.argv[1::2], sys.argv[2::2]):
 def test_what_the_hub_does_not_have_ends_in_one_line(hub, tmp_path):
     done = run([sys.executable, "-c", ASK_ALL, *itertools.chain.from_iterable(MISSING)], hub, tmp_path)
     assert done.returncode == 0 and not (tmp_path / "run").exists(), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
     said = done.stderr.split("asked\n")[1:]
     for text, message in zip(said, MISSING.values(), strict=True):
         (line,) = [line for line in text.splitlines() if line.startswith("electra-rtd finetune: error: ")]
