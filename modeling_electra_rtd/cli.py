@@ -4,6 +4,7 @@ Flags take `--like-this` and `--like_this`; `--debug` shows the traceback of an 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -28,10 +29,13 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(arguments, "overrides"):
             arguments.overrides = _overrides(rest)
         arguments.run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("electra-rtd: stopped", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 141  # 128 + SIGPIPE, as of any program behind whose pipe nobody reads
         if arguments.debug or not _is_user_error(error):
             raise
         print(f"electra-rtd {arguments.verb}: error: {_one_line(error)}", file=sys.stderr)
@@ -104,6 +108,17 @@ def _overrides(rest: list[str]) -> dict[str, str]:
         overrides[name[2:].replace("-", "_")] = value
         position += 1
     return overrides
+
+
+def _reader_left() -> bool:
+    """Whether standard output leads nowhere any more, as before `head`; then nothing is left to be written there."""
+    try:
+        # Not a flush alone: what could not be written is not always kept for another attempt.
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _is_user_error(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """The commands as a user types them: help, both spellings of flags, and bad input in one line with exit code 2."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
 from transformers import AutoTokenizer, ElectraConfig, ElectraForPreTraining
 
-from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd import ElectraRtdForPreTraining, cli
 from modeling_electra_rtd.cli import build_parser, main
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
 
@@ -230,3 +231,23 @@ def test_bad_fine_tuning_is_refused_in_one_line(trained, tmp_path, capsys):
     ElectraForPreTraining(ElectraConfig(vocab_size=200)).save_pretrained(tmp_path)
     assert "is a generator" in fails(capsys, *generator)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("length", [1, 100_000])
+def test_a_reader_that_leaves_is_no_error(length, monkeypatch, capsys):
+    """As `head` does, whether or not the text fits into a buffer; the exit code is that of a broken pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(cli, "_quickstart", lambda arguments: print("a" * length))
+    with open(writing, "w", encoding="utf-8") as left:
+        monkeypatch.setattr(sys, "stdout", left)
+        assert main(["quickstart"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_connection_that_breaks_is_an_error(monkeypatch, capsys):
+    def upload(arguments):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "_quickstart", upload)
+    assert "Broken pipe" in fails(capsys, "quickstart")

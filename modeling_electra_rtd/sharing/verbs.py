@@ -1,7 +1,6 @@
 """`electra-rtd export`, `convert`, `push`, `inspect`, `score` and `demo`."""
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -230,22 +229,17 @@ def _score(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name):
             raise ValueError(f"--{name.replace('_', '-')} goes with --against")
     started = time.perf_counter()
-    try:
-        totals = score_file(
-            arguments.model,
-            arguments.file,
-            arguments.output,
-            text_column=arguments.text_column,
-            progress=arguments.output is not None or not sys.stdout.isatty(),
-            batch_size=arguments.batch_size,
-            max_length=arguments.max_length,
-            bf16=arguments.bf16,
-            objective=arguments.objective,
-        )
-    except BrokenPipeError:
-        # The reader has what it wanted, as `head` does; what is still in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
+    totals = score_file(
+        arguments.model,
+        arguments.file,
+        arguments.output,
+        text_column=arguments.text_column,
+        progress=arguments.output is not None or not sys.stdout.isatty(),
+        batch_size=arguments.batch_size,
+        max_length=arguments.max_length,
+        bf16=arguments.bf16,
+        objective=arguments.objective,
+    )
     rate = totals.lines / (time.perf_counter() - started)
     print(
         f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean {totals.score_name} {totals.mean_score:.4f}; "
