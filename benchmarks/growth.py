@@ -40,6 +40,9 @@ from modeling_electra_rtd.pretraining.step_cost import (
 )
 
 
+WARM_UP, TURNS = 2, 5
+
+
 def run_of(setting: Setting) -> ElectraRtdTrainingArguments:
     return ElectraRtdTrainingArguments(
         output_dir=os.devnull,
@@ -61,7 +64,7 @@ def growth(setting: Setting, calibration: Calibration, steps: int) -> dict[str, 
     cost = counted(setting)
     rates = calibration.rates["bf16" if setting.bf16 else "fp32"]
     worker = Worker("electra-rtd", setting)
-    worker.run(2)
+    worker.run(WARM_UP)
     measured = worker.run(steps)
     worker.stop()
     seconds = statistics.median(measured["seconds"])
@@ -96,32 +99,43 @@ def shares(setting: Setting) -> dict[str, Any]:
     }
 
 
-def distributed(setting: Setting, steps: int) -> float:
-    """Seconds of a step of one rank, its gradients averaged with those of the others."""
+def distributed(setting: Setting, steps: int) -> list[list[float]]:
+    """Seconds of steps of rank 0 while the others wait, and of all ranks, gradients averaged; in turns, because a
+    machine is not equally fast at all times."""
     torch.set_num_threads(1)
     keep_freed_memory()
     torch.distributed.init_process_group("gloo")
     model = our_pair(setting)
-    parallel = nn.parallel.DistributedDataParallel(model)
+    parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
     optimizer = create_optimizer(model, run_of(setting))
     batch = setting.batches(1)[0]
-    seconds = []
-    for _ in range(2 + steps):
-        torch.distributed.barrier()
-        started = time.perf_counter()
+    alone, together = ((torch.compile(each) if setting.compiled else each) for each in (model, parallel))
+
+    def step(network: nn.Module) -> None:
         with setting.autocast():
-            loss = parallel(batch, document_ids=torch.ones_like(batch)).loss
+            loss = network(batch, document_ids=torch.ones_like(batch)).loss
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append(time.perf_counter() - started)
+
+    seconds: dict[nn.Module, list[float]] = {alone: [], together: []}
+    for turn in range(1 + TURNS):
+        for network, taken in seconds.items():
+            torch.distributed.barrier()
+            if network is alone and torch.distributed.get_rank():
+                continue
+            for _ in range(steps if turn else WARM_UP):
+                started = time.perf_counter()
+                step(network)
+                if turn:
+                    taken.append(time.perf_counter() - started)
     torch.distributed.destroy_process_group()
-    return statistics.median(seconds[2:])
+    return list(seconds.values())
 
 
-def processes(count: int, setting: Setting, steps: int) -> float:
-    """Tokens a second of `count` processes with one thread each."""
+def processes(count: int, setting: Setting, steps: int) -> dict[int, float]:
+    """Tokens a second of one process, and of `count`, with one thread each."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "seconds.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
@@ -129,7 +143,9 @@ def processes(count: int, setting: Setting, steps: int) -> float:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stderr)
-        return count * setting.batch * setting.length / json.loads(answer.read_text(encoding="utf-8"))
+        alone, together = map(statistics.median, json.loads(answer.read_text(encoding="utf-8")))
+        tokens = setting.batch * setting.length
+        return {1: tokens / alone, count: count * tokens / together}
 
 
 def print_growth(rows: list[dict[str, Any]]) -> None:
@@ -160,6 +176,7 @@ def main() -> None:
     parser.add_argument("--fp32", action="store_true", help="by default what recipes take here")
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--steps", type=int, default=3, help="of every measurement")
+    parser.add_argument("--process-batch", type=int, default=32, help="rows of a process")
     parser.add_argument("--without-processes", action="store_true", help="leave out two processes against one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--calibration", metavar="FILE", help="of this machine; by default it is measured")
@@ -195,7 +212,7 @@ def main() -> None:
     for row in record["shares"]:
         print(f"| {row['shape']} | {row['counted_share']:.1%} | {row['measured_share']:.1%} |")
     if not arguments.without_processes and arguments.device == "cpu":
-        rates = {count: processes(count, setting(16), arguments.steps) for count in (1, 2)}
+        rates = processes(2, setting(arguments.process_batch), arguments.steps)
         record["processes"] = {"tokens_per_second": rates, "ratio": rates[2] / rates[1]}
         print("\n| processes, one thread each | tokens/s | |")
         print("|---|---|---|")

@@ -17,6 +17,7 @@ from modeling_electra_rtd.machine import environment
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+from growth import processes  # noqa: E402
 from roofline import ProductRecorder  # noqa: E402
 from training_steps import CONTENDERS, SHAPES, Setting  # noqa: E402
 
@@ -84,6 +85,11 @@ def test_throughput_prints_a_table_and_writes_a_record(tmp_path):
     for row in written["rows"]:
         assert row["tokens_per_second"] > 0 and row["peak_bytes"] > 1e7
         assert row["first_losses"][0] == pytest.approx(10.4, abs=0.5)
+
+
+def test_processes_are_measured_alone_and_together():
+    rates = processes(2, Setting("tiny", batch=2, length=16, compiled=False), steps=1)
+    assert list(rates) == [1, 2] and min(rates.values()) > 0
 
 
 def test_inference_compares_the_same_answers(tmp_path):
