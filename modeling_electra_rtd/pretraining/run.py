@@ -101,10 +101,18 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
 
 
 def evaluate(model: str, blocks: str, split: str = "validation", max_blocks: int | None = None) -> dict[str, float]:
-    """Held-out RTD metrics of a joint checkpoint at temperature 1.
+    """Held-out RTD metrics of a joint checkpoint at temperature 1; arguments and errors of `evaluator`."""
+    metrics = evaluator(model, blocks, split, max_blocks).evaluate()
+    return {name.removeprefix("eval_"): value for name, value in metrics.items()}
+
+
+def evaluator(model: str, blocks: str, split: str = "validation", max_blocks: int | None = None) -> ElectraRtdTrainer:
+    """A trainer that holds a joint checkpoint and held-out blocks.
 
     Args:
         model: any name that `find_model` takes.
+        blocks: a prepared folder.
+        max_blocks: this many, evenly spread; `None` for all.
 
     Raises:
         ValueError: for a checkpoint without a generator, or blocks of another tokenizer.
@@ -122,8 +130,7 @@ def evaluate(model: str, blocks: str, split: str = "validation", max_blocks: int
         bf16=bf16_is_fast(),
         save_strategy="no",
     )
-    metrics = ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out).evaluate()
-    return {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    return ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out)
 
 
 def row_length(data: DataRecipe, prepared: str | None) -> int:

@@ -1,0 +1,68 @@
+"""scripts/compare_discriminators.py: what every discriminator makes of every generator's replacements."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from corpus_for_tests import make_blocks
+from transformers import AutoTokenizer, ElectraConfig
+
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
+from modeling_electra_rtd.pretraining.run import evaluate
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[str, str]:
+    return make_blocks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    return importlib.import_module("compare_discriminators")
+
+
+def pair_in(folder: Path, tokenizer: str, **fields) -> ElectraRtdForPreTraining:
+    """A pair whose discriminator prefers some tokens to others, in a folder."""
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    config = ElectraConfig(
+        vocab_size=len(loaded), embedding_size=16, hidden_size=16, intermediate_size=24, num_hidden_layers=1
+    )
+    pair = ElectraRtdForPreTraining(ElectraRtdConfig.from_discriminator(config, tokenizer=loaded, **fields))
+    with torch.no_grad():
+        pair.get_input_embeddings().weight.normal_()
+    pair.save_pretrained(folder)
+    loaded.save_pretrained(folder)
+    return pair
+
+
+def test_the_same_replacements_by_every_discriminator(script, data, tmp_path, capsys):
+    blocks, tokenizer = data
+    names = [str(tmp_path / name) for name in ("one", "other")]
+    pairs = [pair_in(Path(name), tokenizer) for name in names]
+    # The judge of the first, with the generator of the other.
+    pairs[1].electra.load_state_dict(pairs[0].electra.state_dict())
+    pairs[1].discriminator_predictions.load_state_dict(pairs[0].discriminator_predictions.state_dict())
+    pairs[1].save_pretrained(names[1])
+
+    command = [*names, "--data", blocks, "--max-blocks", "5", "--json", str(tmp_path / "record.json")]
+    assert script.main(command) == 0
+    rows = json.loads((tmp_path / "record.json").read_text())["rows"]
+    assert [(row["generator"], row["discriminator"]) for row in rows] == [(g, d) for g in names for d in names]
+    for own in (rows[0], rows[3]):
+        expected = evaluate(own["generator"], blocks, max_blocks=5)
+        for metric in script.METRICS:
+            assert own[metric] == pytest.approx(expected[metric], abs=1e-6)
+    # One judge under two names judges alike, and each generator's replacements are others.
+    for row, same in ((rows[0], rows[1]), (rows[2], rows[3])):
+        assert row["discriminator_auc"] == same["discriminator_auc"]
+    assert rows[0]["discriminator_auc"] != rows[3]["discriminator_auc"]
+    assert capsys.readouterr().out.count(f"| {names[0]} |") == 3
+
+
+def test_what_detects_nothing_is_refused(script, data, tmp_path, capsys):
+    pair_in(tmp_path / "words", data[1], objective="replace_mlm")
+    assert script.main([str(tmp_path / "words"), "--data", data[0]]) == 2
+    assert "'replace_mlm', which detects nothing" in capsys.readouterr().err
