@@ -39,7 +39,8 @@ def judged_by_all(models: Sequence[str], blocks: str, max_blocks: int | None = N
     rows = []
     for generator, trainer in evaluators.items():
         device = trainer.args.device
-        telemetry = {discriminator: RtdTelemetry(device) for discriminator in models}
+        terms = trainer.model.terms_of_losses()
+        telemetry = {discriminator: RtdTelemetry(device, terms) for discriminator in models}
         for batch in trainer.get_eval_dataloader():
             with torch.autocast(device.type, torch.bfloat16, enabled=trainer.args.bf16):
                 output = trainer.model(**batch)

@@ -41,7 +41,8 @@ def pair_in(folder: Path, tokenizer: str, **fields) -> ElectraRtdForPreTraining:
 def test_the_same_replacements_by_every_discriminator(script, data, tmp_path, capsys):
     blocks, tokenizer = data
     names = [str(tmp_path / name) for name in ("one", "other")]
-    pairs = [pair_in(Path(name), tokenizer) for name in names]
+    objectives = ("rtd", "rtd_mlm")
+    pairs = [pair_in(Path(name), tokenizer, objective=each) for name, each in zip(names, objectives, strict=True)]
     # The judge of the first, with the generator of the other.
     pairs[1].electra.load_state_dict(pairs[0].electra.state_dict())
     pairs[1].discriminator_predictions.load_state_dict(pairs[0].discriminator_predictions.state_dict())
