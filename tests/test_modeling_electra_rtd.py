@@ -13,9 +13,10 @@ from tiny import (
     PAD,
     SPECIAL,
     VOCABULARY,
+    assert_tied,
     randomize,
     stock_discriminator_logits,
-    tiny_config,
+    stock_generator,
     tiny_electra_config,
     tiny_packed,
     tiny_pair,
@@ -25,12 +26,7 @@ from tiny import (
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
-    AutoModel,
-    AutoModelForMaskedLM,
-    ElectraForMaskedLM,
     ElectraForPreTraining,
-    ElectraModel,
-    ModernBertForMaskedLM,
     PreTrainedModel,
 )
 
@@ -38,16 +34,8 @@ from modeling_electra_rtd import (
     ElectraRtdConfig,
     ElectraRtdDiscriminator,
     ElectraRtdForPreTraining,
-    ElectraRtdGenerator,
 )
 from modeling_electra_rtd.corruption import number_of_uniforms
-
-
-def stock_generator(model: ElectraRtdForPreTraining) -> PreTrainedModel:
-    """The stock masked-LM model with the pair's weights; a key too many or too few is an error."""
-    stock = AutoModelForMaskedLM.from_config(copy.deepcopy(model.generator.config))
-    stock.load_state_dict(model.generator.state_dict())
-    return stock.eval()
 
 
 @torch.no_grad()
@@ -334,19 +322,6 @@ def test_activation_checkpointing_changes_no_gradient(family, method):
 # One embedding block for two networks.
 
 
-def assert_tied(model: ElectraRtdForPreTraining) -> None:
-    ours = dict(model.encoder.embeddings.named_parameters())
-    theirs = dict(model.generator.encoder.embeddings.named_parameters())
-    expected = {"electra": 5, "modernbert": 2}[model.config.discriminator_config.model_type]
-    assert len(ours) == expected and ours.keys() == theirs.keys()
-    assert all(ours[name] is theirs[name] for name in ours)
-    words = model.get_input_embeddings().weight
-    assert model.generator.get_input_embeddings().weight is words
-    assert model.generator.get_output_embeddings().weight is words
-    # One parameter for the optimiser, under one name.
-    assert sum(p is words for p in model.parameters()) == 1
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_embeddings_stay_tied(family, tmp_path):
     model = tiny_pair(family)
@@ -491,169 +466,6 @@ def test_compiles_as_one_graph(family, form, backend):
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-3, rtol=1e-4)
     # Without numbers given, the corruption is drawn inside the graph.
     assert compiled(**batch).loss.isfinite()
-
-
-# Pairs from existing checkpoints.
-
-
-@pytest.fixture
-def published(tmp_path):
-    """Stock checkpoints as others publish them: a discriminator and a masked LM with tables of their own."""
-    torch.manual_seed(0)
-    paths = {}
-    for family in FAMILIES:
-        narrow = {"hidden_size": 16, "num_attention_heads": 2} if family == "electra" else {"num_hidden_layers": 2}
-        head = ElectraForPreTraining if family == "electra" else AutoModel.from_config
-        models = {
-            "discriminator": randomize(head(tiny_config(family)), 1),
-            "generator": randomize(AutoModelForMaskedLM.from_config(tiny_config(family, **narrow)), 2),
-        }
-        for role, model in models.items():
-            paths[family, role] = str(tmp_path / family / role)
-            model.save_pretrained(paths[family, role])
-    return paths
-
-
-@torch.no_grad()
-def outputs_of(discriminator, generator) -> list[torch.Tensor]:
-    batch = tiny_text()
-    found = discriminator.encoder if hasattr(discriminator, "discriminate") else discriminator
-    values = [found.eval()(**batch)[0], generator.eval()(**batch).logits]
-    if hasattr(discriminator, "discriminate"):
-        values.append(discriminator.eval().discriminate(**batch))
-    return values
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pair_with_different_tables_keeps_both(family, published):
-    paths = published[family, "discriminator"], published[family, "generator"]
-    stock = [AutoModel.from_pretrained(paths[0]), AutoModelForMaskedLM.from_pretrained(paths[1])]
-    pair = ElectraRtdForPreTraining.from_pair(*paths, objective=OBJECTIVE)
-    assert pair.config.embedding_sharing == "none"
-    for found, expected in zip(outputs_of(pair, pair.generator), outputs_of(*stock), strict=False):
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
-    if family == "electra":
-        expected = ElectraForPreTraining.from_pretrained(paths[0]).eval()(**tiny_text()).logits
-        torch.testing.assert_close(pair.discriminate(**tiny_text()), expected, atol=1e-6, rtol=1e-6)
-    assert pair(**tiny_text()).loss.isfinite()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pair_tied_by_request_takes_the_discriminators_table(family, published):
-    paths = published[family, "discriminator"], published[family, "generator"]
-    pair = ElectraRtdForPreTraining.from_pair(*paths, embedding_sharing="tied", objective=OBJECTIVE)
-    assert pair.config.embedding_sharing == "tied"
-    assert_tied(pair)
-    stock = AutoModel.from_pretrained(paths[0])
-    for name, value in stock.state_dict().items():
-        assert torch.equal(pair.encoder.state_dict()[name], value), name
-    own = AutoModelForMaskedLM.from_pretrained(paths[1]).state_dict()
-    shared = {name for name in own if ".embeddings." in name or "lm_head.weight" in name or name == "decoder.weight"}
-    for name in own.keys() - shared:
-        assert torch.equal(pair.generator.state_dict()[name], own[name]), name
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pair_with_equal_tables_is_tied(family, published):
-    discriminator = AutoModel.from_pretrained(published[family, "discriminator"])
-    generator = ElectraRtdGenerator.from_pretrained(published[family, "generator"])
-    generator.encoder.embeddings.load_state_dict(discriminator.embeddings.state_dict())
-    expected = outputs_of(discriminator, generator)
-    pair = ElectraRtdForPreTraining.from_pair(published[family, "discriminator"], generator, objective=OBJECTIVE)
-    assert pair.config.embedding_sharing == "tied"
-    assert_tied(pair)
-    for found, value in zip(outputs_of(pair, pair.generator), expected, strict=False):
-        torch.testing.assert_close(found, value, atol=1e-6, rtol=1e-6)
-
-
-def test_a_missing_generator_is_built_narrow_for_electra(published):
-    pair = ElectraRtdForPreTraining.from_pair(published["electra", "discriminator"], objective=OBJECTIVE)
-    assert (pair.generator.config.hidden_size, pair.generator.config.num_hidden_layers) == (8, 3)
-    assert_tied(pair)
-    wide = ElectraRtdForPreTraining.from_pair(
-        published["electra", "discriminator"], generator_width=0.5, generator_depth=1 / 3, objective=OBJECTIVE
-    )
-    assert (wide.generator.config.hidden_size, wide.generator.config.num_hidden_layers) == (16, 1)
-
-
-def test_a_missing_generator_starts_from_the_first_layers_for_modernbert(published):
-    pair = ElectraRtdForPreTraining.from_pair(published["modernbert", "discriminator"], objective=OBJECTIVE)
-    assert pair.generator.config.num_hidden_layers == 2
-    assert_tied(pair)
-    source = AutoModel.from_pretrained(published["modernbert", "discriminator"]).state_dict()
-    copied = pair.generator.encoder.state_dict()
-    assert {name for name in copied if name.startswith("layers.1.")}
-    for name, value in copied.items():
-        assert torch.equal(value, source[name]), name
-
-
-def test_any_checkpoint_of_the_encoder_can_be_continued(published, tmp_path):
-    # A bare encoder has no detection head: it gets a new one, and keeps everything else.
-    encoder = ElectraModel.from_pretrained(published["electra", "discriminator"])
-    encoder.save_pretrained(tmp_path / "encoder")
-    pair = ElectraRtdForPreTraining.from_pair(str(tmp_path / "encoder"), objective=OBJECTIVE)
-    for name, value in encoder.state_dict().items():
-        assert torch.equal(pair.encoder.state_dict()[name], value), name
-    assert pair(**tiny_text()).loss.isfinite()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("sharing", ["tied", "none"])
-def test_a_joint_checkpoint_brings_its_generator(family, sharing, tmp_path):
-    model = tiny_pair(family, embedding_sharing=sharing)
-    model.save_pretrained(tmp_path)
-    for source in (str(tmp_path), tmp_path):
-        pair = ElectraRtdForPreTraining.from_pair(source)
-        assert pair.config.embedding_sharing == sharing
-        # The vocabulary's special tokens come along: they are not the family's published ones.
-        assert (pair.config.mask_token_id, pair.config.special_token_ids) == (MASK, SPECIAL)
-        for found, expected in zip(outputs_of(pair, pair.generator), outputs_of(model, model.generator), strict=True):
-            assert torch.equal(found, expected)
-    changed = ElectraRtdForPreTraining.from_pair(str(tmp_path), objective={"mask_token_id": 7})
-    assert changed.config.mask_token_id == 7
-
-
-def test_pairs_that_cannot_be(published, tmp_path):
-    other = tmp_path / "other"
-    ElectraForMaskedLM(tiny_electra_config(vocab_size=160)).save_pretrained(other)
-    with pytest.raises(ValueError, match="vocab_size 160 differs from discriminator vocab_size 150"):
-        ElectraRtdForPreTraining.from_pair(published["electra", "discriminator"], str(other))
-    ElectraForMaskedLM(tiny_electra_config(embedding_size=8)).save_pretrained(other)
-    with pytest.raises(ValueError, match="equal embedding_size.*16.*8"):
-        ElectraRtdForPreTraining.from_pair(published["electra", "discriminator"], str(other), embedding_sharing="tied")
-    mixed = published["electra", "discriminator"], published["modernbert", "generator"]
-    with pytest.raises(ValueError, match="one family"):
-        ElectraRtdForPreTraining.from_pair(*mixed, embedding_sharing="tied")
-    assert ElectraRtdForPreTraining.from_pair(*mixed, objective=OBJECTIVE)(**tiny_text()).loss.isfinite()
-
-
-def test_a_plain_discriminator_is_no_pair(published):
-    path = published["electra", "discriminator"]
-    with pytest.raises(ValueError, match=r"holds no generator.*from_pair\(discriminator="):
-        ElectraRtdForPreTraining.from_pretrained(path)
-
-
-# The generator by itself.
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_generator_loads_from_stock_and_from_a_pair_and_saves_as_stock(family, published, tmp_path):
-    batch = tiny_text()
-    model = tiny_pair(family)
-    model.save_pretrained(tmp_path / "pair")
-    stock = AutoModelForMaskedLM.from_pretrained(published[family, "generator"]).eval()
-    sources = {published[family, "generator"]: stock, str(tmp_path / "pair"): stock_generator(model)}
-    for number, (source, expected) in enumerate(sources.items()):
-        generator = ElectraRtdGenerator.from_pretrained(source).eval()
-        with torch.no_grad():
-            logits = expected(**batch).logits
-            assert torch.equal(generator(**batch).logits, logits)
-            generator.save_pretrained(tmp_path / str(number))
-            loaded, info = AutoModelForMaskedLM.from_pretrained(tmp_path / str(number), output_loading_info=True)
-            assert not info["missing_keys"] and not info["unexpected_keys"]
-            assert isinstance(loaded, (ElectraForMaskedLM, ModernBertForMaskedLM))
-            assert torch.equal(loaded.eval()(**batch).logits, logits)
-            assert "electra_rtd" not in (tmp_path / str(number) / "config.json").read_text(encoding="utf-8")
 
 
 def test_a_fresh_model_is_initialised_as_stock_ones_are():

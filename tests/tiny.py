@@ -8,6 +8,7 @@ import torch
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
+    AutoModelForMaskedLM,
     BertTokenizer,
     ElectraConfig,
     ElectraForPreTraining,
@@ -167,3 +168,23 @@ def stock_discriminator_logits(model: ElectraRtdForPreTraining, input_ids, atten
     activation = ACT2FN[getattr(config, "hidden_act", None) or config.hidden_activation]
     hidden = activation(hidden @ head[dense + "weight"].T + head[dense + "bias"])
     return (hidden @ head[last + "weight"].T + head[last + "bias"]).squeeze(-1)
+
+
+def stock_generator(model: ElectraRtdForPreTraining) -> PreTrainedModel:
+    """The stock masked-LM model with the pair's weights; a key too many or too few is an error."""
+    stock = AutoModelForMaskedLM.from_config(copy.deepcopy(model.generator.config))
+    stock.load_state_dict(model.generator.state_dict())
+    return stock.eval()
+
+
+def assert_tied(model: ElectraRtdForPreTraining) -> None:
+    ours = dict(model.encoder.embeddings.named_parameters())
+    theirs = dict(model.generator.encoder.embeddings.named_parameters())
+    expected = {"electra": 5, "modernbert": 2}[model.config.discriminator_config.model_type]
+    assert len(ours) == expected and ours.keys() == theirs.keys()
+    assert all(ours[name] is theirs[name] for name in ours)
+    words = model.get_input_embeddings().weight
+    assert model.generator.get_input_embeddings().weight is words
+    assert model.generator.get_output_embeddings().weight is words
+    # One parameter for the optimiser, under one name.
+    assert sum(p is words for p in model.parameters()) == 1
