@@ -32,7 +32,7 @@ def main() -> None:
         )
     ]
     for worker in workers:
-        worker.run(2)
+        worker.warm_up()
     turns = [[worker.run(arguments.steps) for worker in workers] for _ in range(arguments.rounds)]
     for worker in workers:
         worker.stop()

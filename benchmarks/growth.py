@@ -25,7 +25,7 @@ from torch import nn
 from training_steps import SHAPES, Setting, Worker, bf16_here, our_pair
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
-from modeling_electra_rtd.machine import keep_freed_memory
+from modeling_electra_rtd.machine import tune_cpu_memory
 from modeling_electra_rtd.pretraining.calibration import Calibration, calibrate, load_calibration
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.step_cost import (
@@ -103,7 +103,7 @@ def distributed(setting: Setting, steps: int) -> list[list[float]]:
     """Seconds of steps of rank 0 while the others wait, and of all ranks, gradients averaged; in turns, because a
     machine is not equally fast at all times."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_cpu_memory()
     torch.distributed.init_process_group("gloo")
     model = our_pair(setting)
     parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)

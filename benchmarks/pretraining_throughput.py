@@ -41,8 +41,8 @@ def main() -> None:
 
     workers = [Worker(name, setting(bf16)) for name in names for bf16 in (False, True)]
     workers.append(Worker("electra-rtd", setting(bf16_here(arguments.device))))
-    # One at a time: the first steps fill memory pools and compile, and would disturb the others.
-    losses = [worker.run(2) for worker in workers]
+    # One at a time: the first steps would disturb the others.
+    losses = [worker.warm_up() for worker in workers]
     turns = [[worker.run(arguments.steps) for worker in workers] for _ in range(arguments.rounds)]
     for worker in workers:
         worker.stop()

@@ -21,7 +21,7 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
 from modeling_electra_rtd.backbones import generator_config_for
 from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
-from modeling_electra_rtd.machine import bf16_is_fast, has_compiler, keep_freed_memory
+from modeling_electra_rtd.machine import bf16_is_fast, has_compiler, keep_freed_memory, recompute_for_products
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 
 
@@ -198,10 +198,14 @@ def our_pair(setting: Setting, stock_layers: bool = False) -> ElectraRtdForPreTr
     return model
 
 
-def ours(setting: Setting, stock_layers: bool = False) -> Step:
+def ours(
+    setting: Setting, stock_layers: bool = False, freed_memory_kept: bool = True, recomputed: bool = True
+) -> Step:
     """The step of this package, as its recipes run it."""
-    if setting.device == "cpu":
+    if setting.device == "cpu" and freed_memory_kept:
         keep_freed_memory()
+    if setting.device == "cpu" and recomputed:
+        recompute_for_products()
     model = our_pair(setting, stock_layers)
     arguments = ElectraRtdTrainingArguments(
         output_dir=os.devnull, learning_rate=LEARNING_RATE, use_cpu=setting.device == "cpu"
@@ -224,12 +228,24 @@ def ours_with_stock_dropout(setting: Setting) -> Step:
     return ours(setting, stock_layers=True)
 
 
+def ours_returning_memory(setting: Setting) -> Step:
+    """`ours` where freed memory goes back to the system, as the C library has it."""
+    return ours(setting, freed_memory_kept=False)
+
+
+def ours_recomputing_less(setting: Setting) -> Step:
+    """`ours` where the backward pass computes again what the compiler chooses."""
+    return ours(setting, recomputed=False)
+
+
 CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "electra-pytorch": electra_pytorch,
     "by hand": by_hand,
     "by hand, compiled": by_hand_compiled,
     "electra-rtd": ours,
     "electra-rtd, stock dropout": ours_with_stock_dropout,
+    "electra-rtd, freed memory returned": ours_returning_memory,
+    "electra-rtd, recomputed as the compiler has it": ours_recomputing_less,
 }
 
 
@@ -241,8 +257,20 @@ class Worker:
 
     def __init__(self, contender: str, setting: Setting):
         self.contender, self.setting = contender, setting
-        command = [sys.executable, __file__, json.dumps({"contender": contender, **asdict(setting)})]
+        self._start()
+
+    def _start(self) -> None:
+        command = [sys.executable, __file__, json.dumps({"contender": self.contender, **asdict(self.setting)})]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def warm_up(self) -> dict[str, Any]:
+        """The first two steps, which fill memory pools, in a process that finds on disk what the compiler made in
+        another one: compiling leaves holes in memory, for as long as its process lives."""
+        if self.setting.compiled or "compiled" in self.contender:
+            self.run(1)
+            self.stop()
+            self._start()
+        return self.run(2)
 
     def run(self, steps: int) -> dict[str, Any]:
         """Run steps; their `seconds` each, mean losses, and the `peak_bytes` of memory in them, above what the process

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._functorch.config
 import transformers
 
 from . import __version__
@@ -49,6 +50,30 @@ def keep_freed_memory() -> bool:
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
     settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def recompute_for_products() -> bool:
+    """Make training steps that are compiled from now on compute again, instead of keeping, what a matrix product of
+    the backward pass multiplies, where that is no product itself: activations, norms, casts.
+
+    By itself the compiler keeps all of these, since a product reads them from memory and they are written there
+    twice. On a CPU the second writing took no time that could be seen, and keeping them a third of the bytes that a
+    step holds (docs/LOG.md); on a GPU it was not measured.
+
+    Returns:
+        Whether this torch has the setting.
+    """
+    setting = "ban_recompute_materialized_backward"
+    if not hasattr(torch._functorch.config, setting):
+        return False
+    setattr(torch._functorch.config, setting, False)
+    return True
+
+
+def tune_cpu_memory() -> None:
+    """What a process that trains on a CPU does about memory, before its first step."""
+    keep_freed_memory()
+    recompute_for_products()
 
 
 def peak_resident_bytes() -> int:

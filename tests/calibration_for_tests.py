@@ -16,5 +16,5 @@ def measure_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_ATTENTION_LENGTHS", (64, 128))
     monkeypatch.setattr(calibration, "has_compiler", lambda: False)
     # Both last for a whole process, which here goes on to other tests.
-    monkeypatch.setattr(calibration, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(calibration, "tune_cpu_memory", lambda: True)
     monkeypatch.setattr(calibration, "_in_own_process", lambda function, *arguments: function(*arguments))

@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import torch
+import torch._functorch.config
+from torch import nn
 
-from modeling_electra_rtd.machine import environment, keep_freed_memory
+from modeling_electra_rtd.machine import environment, keep_freed_memory, recompute_for_products
 
 
 def test_a_record_names_hardware_versions_and_commit():
@@ -25,3 +27,29 @@ def test_keeping_freed_memory_changes_no_result():
     before = inputs @ inputs
     keep_freed_memory()
     assert torch.equal(inputs @ inputs, before)
+
+
+def test_recomputing_keeps_less_and_changes_no_gradient():
+    layer = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.LayerNorm(32), nn.Linear(32, 8))
+    inputs = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+
+    def step() -> tuple[int, list[torch.Tensor]]:
+        kept = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch._dynamo.reset()
+        compiled = torch.compile(layer, backend="aot_eager_decomp_partition")
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = compiled(inputs).square().mean()
+        return sum(kept.values()), torch.autograd.grad(loss, list(layer.parameters()))
+
+    with torch._functorch.config.patch(ban_recompute_materialized_backward=True):
+        most, expected = step()
+        assert recompute_for_products()
+        kept, gradients = step()
+    # What GELU and the norm return is gone; what they are given stays.
+    assert kept < 0.7 * most
+    torch.testing.assert_close(gradients, expected, rtol=0, atol=0)

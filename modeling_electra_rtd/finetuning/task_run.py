@@ -20,7 +20,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from ..backbones import longest_row
 from ..cpu_dropout import use_cpu_dropout
 from ..data.tokenization import load_tokenizer
-from ..machine import keep_freed_memory
+from ..machine import tune_cpu_memory
 from ..model_reference import ModelReference
 from .heads import load_config
 from .reading import TaskData
@@ -122,7 +122,7 @@ class TaskRun:
             }
         )
         if arguments.device.type == "cpu":
-            keep_freed_memory()
+            tune_cpu_memory()
         name = f"{self.task.name}, seed {seed}{'' if fresh_config is None else ' from scratch'}"
         print(f"{name}: {len(self.features['train']):,} training rows", flush=True)
         transformers.set_seed(seed)

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from ..backbones import backbone_config
 from ..configuration_electra_rtd import ElectraRtdConfig
 from ..cpu_dropout import use_cpu_dropout
-from ..machine import environment, has_compiler, keep_freed_memory, peak_resident_bytes
+from ..machine import environment, has_compiler, peak_resident_bytes, tune_cpu_memory
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .step_cost import Operator, OperatorCounter, Step, StepCost, count_step
 from .training_args import ElectraRtdTrainingArguments
@@ -244,7 +244,7 @@ def _gaps(device_type: str, precision: str) -> float:
 
 def _measured_rates(device_type: str, precision: str) -> Rates:
     if device_type == "cpu":
-        keep_freed_memory()
+        tune_cpu_memory()
     resident_per_live = _gaps(device_type, precision)
     counted = _counted(_FAMILIES[0], device_type, precision)
     calls: Counter[Operator] = Counter()
@@ -292,7 +292,7 @@ def _measured_rates(device_type: str, precision: str) -> Rates:
 
 def _measured_compiled_rates(device_type: str, precision: str, rates: Rates) -> Rates:
     if device_type == "cpu":
-        keep_freed_memory()
+        tune_cpu_memory()
     counted = _counted(_FAMILIES[0], device_type, precision)
     before = _resident(device_type)
     step = _small_step(_FAMILIES[0], device_type, precision, compiled=True)

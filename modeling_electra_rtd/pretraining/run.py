@@ -17,7 +17,7 @@ from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
 from ..generators import ElectraRtdGenerator
-from ..machine import bf16_is_fast, has_compiler, keep_freed_memory
+from ..machine import bf16_is_fast, has_compiler, tune_cpu_memory
 from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .plots import CURVES, plot_curves
@@ -59,7 +59,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         logger.warning("torch_compile needs a C++ compiler and none was found: training goes on uncompiled")
         arguments.torch_compile = False
     if arguments.device.type == "cpu":
-        keep_freed_memory()
+        tune_cpu_memory()
     transformers.set_seed(arguments.seed)
     checkpoints = recipe.model.checkpoints()
     model = build_model(recipe.model, tokenizer, checkpoints)

@@ -1,0 +1,64 @@
+"""What two settings of a CPU process give a step, in seconds and bytes: freed memory that is kept, and recomputation.
+
+    python benchmarks/step_memory.py --shape small --dropout 0.1 --json step_memory.json
+
+Against the step as the recipes run it, each is switched off once (`machine.keep_freed_memory`,
+`machine.recompute_for_products`), in processes of their own and in alternation. All draw the same numbers.
+"""
+
+import argparse
+import statistics
+
+from records import write_record
+from training_steps import SHAPES, Setting, Worker, bf16_here
+
+
+CONTENDERS = ("electra-rtd", "electra-rtd, freed memory returned", "electra-rtd, recomputed as the compiler has it")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
+    parser.add_argument("--length", type=int, default=128, help="positions of a row")
+    parser.add_argument("--dropout", type=float, default=0.0, help="probability")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
+    parser.add_argument("--uncompiled", action="store_true", help="nothing compiled, and so nothing recomputed")
+    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
+    arguments = parser.parse_args()
+    shape = (arguments.shape, arguments.batch, arguments.length)
+    setting = Setting(*shape, arguments.dropout, bf16_here("cpu"), "cpu", not arguments.uncompiled)
+    workers = [Worker(name, setting) for name in CONTENDERS[: 2 if arguments.uncompiled else 3]]
+    for worker in workers:
+        worker.warm_up()
+    turns = [[worker.run(arguments.steps) for worker in workers] for _ in range(arguments.rounds)]
+    for worker in workers:
+        worker.stop()
+    rows = []
+    for number, worker in enumerate(workers):
+        ratios = [statistics.median(turn[number]["seconds"]) / statistics.median(turn[0]["seconds"]) for turn in turns]
+        rows.append(
+            {
+                "contender": worker.contender,
+                "median_seconds": statistics.median(value for turn in turns for value in turn[number]["seconds"]),
+                # Turn by turn, so that a machine that slows down slows both sides of a ratio.
+                "seconds_against_the_first": statistics.median(ratios),
+                "peak_bytes": turns[-1][number]["peak_bytes"],
+                "losses": [turns[-1][number]["generator_loss"], turns[-1][number]["discriminator_loss"]],
+            }
+        )
+    print(f"ELECTRA {arguments.shape}, {arguments.batch} x {arguments.length}, dropout {arguments.dropout}\n")
+    print("| contender | s/step | against the first | peak MB | losses |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        losses = " / ".join(f"{loss:.6f}" for loss in row["losses"])
+        print(
+            f"| {row['contender']} | {row['median_seconds']:.3f} | {row['seconds_against_the_first']:.2f} "
+            f"| {row['peak_bytes'] / 1e6:,.0f} | {losses} |"
+        )
+    write_record(arguments, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
