@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+import torch
 from calibration_for_tests import measure_little
 from test_step_cost import pair, run
 
@@ -27,7 +28,7 @@ RATES = Rates(
     resident_per_live=1.5,
     compiled_share=0.5,
     compiled_live_share=0.25,
-    compiler_bytes=100.0,
+    compiler_bytes=(100.0, 4.0),
 )
 COST = StepCost(
     calls=Counter(
@@ -51,7 +52,7 @@ def test_a_prediction_is_the_sum_of_its_calls():
     assert RATES.seconds(COST) == products + rest
     assert RATES.seconds(COST, compiled=True) == products + rest / 2
     assert RATES.resident(COST) == 3000
-    assert RATES.resident(COST, compiled=True) == 100 + 1.5 * (600 + 0.25 * 1400)
+    assert RATES.resident(COST, compiled=True) == 100 + 9 * 4 + 1.5 * (600 + 0.25 * 1400)
 
 
 def test_what_was_not_measured_is_not_predicted():
@@ -96,3 +97,15 @@ def test_a_measured_machine_takes_time_for_everything(monkeypatch):
         count_step(lambda: ElectraRtdForPreTraining(pair("electra")), run(rows), 32, "cpu") for rows in (16, 64)
     )
     assert rates.seconds(one) < rates.seconds(four) < 4 * rates.seconds(one)
+
+
+def test_compiled_steps_are_measured_at_two_depths(monkeypatch):
+    measure_little(monkeypatch)
+    monkeypatch.setattr(calibration, "has_compiler", lambda: True)
+    monkeypatch.setattr(calibration, "_DEEP", {**calibration._FAMILIES[0], "num_hidden_layers": 4})
+    # A compiler that leaves a step as it is; the real one takes a minute.
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    rates = calibration.calibrate(["fp32"]).rates["fp32"]
+    assert rates.compiled_live_share == pytest.approx(1, abs=0.2)
+    assert rates.compiled_share >= 0 and min(rates.compiler_bytes) >= 0
+    assert rates.resident(COST, compiled=True) > 0

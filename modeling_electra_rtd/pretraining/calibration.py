@@ -43,7 +43,7 @@ _FAMILIES: tuple[dict[str, Any], ...] = (
     {"model_type": "electra", "intermediate_size": 1024, **_COMMON},
     {"model_type": "modernbert", "intermediate_size": 512, **_COMMON, **_SPECIAL_TOKENS},
 )
-# Of few layers, the logits would be most of what is alive, and the gaps between them not those of a real run.
+# Of few layers, the logits would be most of what is alive, and gaps and compiled steps not those of a real run.
 _DEEP, _DEEP_ROWS = {**_FAMILIES[0], "num_hidden_layers": 12}, 16
 # (matrices, rows, inner, columns): hidden layers of several widths, the vocabulary, attention of several lengths.
 _PRODUCTS = (
@@ -77,7 +77,7 @@ class Rates:
         resident_per_live: memory that a process takes for a byte of live tensors; allocators leave gaps.
         compiled_share: what `torch.compile` leaves of the time outside of matrix products; `None`: not measured.
         compiled_live_share: and of the bytes that are alive beside weights and optimizer.
-        compiler_bytes: memory of the compiler itself.
+        compiler_bytes: memory of the compiler itself, whatever it compiles, and for each of a step's calls.
     """
 
     products: dict[str, tuple[float, float]]
@@ -86,7 +86,7 @@ class Rates:
     resident_per_live: float
     compiled_share: float | None = None
     compiled_live_share: float | None = None
-    compiler_bytes: float | None = None
+    compiler_bytes: tuple[float, float] | None = None
 
     def seconds(self, cost: StepCost, compiled: bool = False) -> float | None:
         """Of an optimizer step; `None` if compiled steps were not measured."""
@@ -109,7 +109,8 @@ class Rates:
             return None
         lasting = cost.memory.weights + cost.memory.optimizer
         live = lasting + self.compiled_live_share * (cost.memory.peak - lasting)
-        return self.compiler_bytes + self.resident_per_live * live
+        compiler, per_call = self.compiler_bytes
+        return compiler + per_call * cost.calls.total() + self.resident_per_live * live
 
     def _seconds_of(self, operator: Operator) -> float:
         if operator.flops:
@@ -138,14 +139,14 @@ def calibrate(precisions: Iterable[str] = tuple(PRECISIONS), compiled: bool = Tr
 
     Args:
         precisions: keys of `PRECISIONS`.
-        compiled: measure compiled steps too, which takes a minute for the compiler.
+        compiled: measure compiled steps too, which takes minutes for the compiler.
     """
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     rates = {}
     for precision in precisions:
         rates[precision] = _in_own_process(_measured_rates, device_type, precision)
         if compiled and (device_type != "cpu" or has_compiler()):
-            rates[precision] = _in_own_process(_measured_compiled_rates, device_type, precision, rates[precision])
+            rates[precision] = _with_compiled_steps(device_type, precision, rates[precision])
     return Calibration(device_type, rates, environment())
 
 
@@ -165,6 +166,9 @@ def load_calibration(file: str) -> Calibration:
         rates = {}
         for precision, content in values["rates"].items():
             content["products"] = {kind: (float(one), float(two)) for kind, (one, two) in content["products"].items()}
+            if content["compiler_bytes"] is not None:
+                compiler, per_call = content["compiler_bytes"]
+                content["compiler_bytes"] = float(compiler), float(per_call)
             rates[precision] = Rates(**content)
         return Calibration(values["device_type"], rates, values["environment"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -175,7 +179,7 @@ def fitted(timed: Iterable[tuple[float, float, float]]) -> tuple[float, float]:
     """Seconds per FLOP and per byte, neither negative, by least squares of relative errors.
 
     Args:
-        timed: FLOPs, bytes and seconds of calls.
+        timed: FLOPs, bytes and seconds of calls; or any two amounts, and what they take together.
     """
     rows = torch.tensor(list(timed), dtype=torch.float64)
     # Divided by what is fitted: every call counts alike, however long it takes.
@@ -195,7 +199,7 @@ def _kind(name: str) -> str:
     return "mm" if name in ("mm", "addmm") else "bmm"
 
 
-def _in_own_process(function: Callable[..., Rates], *arguments: Any) -> Rates:
+def _in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -290,22 +294,48 @@ def _measured_rates(device_type: str, precision: str) -> Rates:
     )
 
 
-def _measured_compiled_rates(device_type: str, precision: str, rates: Rates) -> Rates:
+@dataclass(frozen=True)
+class _CompiledStep:
+    """A compiled step: calls of the same step uncompiled, and what `Rates` says of compiling."""
+
+    calls: int
+    share: float
+    live_share: float
+    compiler_bytes: float
+
+
+def _with_compiled_steps(device_type: str, precision: str, rates: Rates) -> Rates:
+    shallow, deep = (
+        _in_own_process(_measured_compiled, device_type, precision, rates, *shape)
+        for shape in ((_FAMILIES[0], ROWS), (_DEEP, _DEEP_ROWS))
+    )
+    taken = [(1.0, step.calls, max(1.0, step.compiler_bytes)) for step in (shallow, deep)]
+    return dataclasses.replace(
+        rates, compiled_share=deep.share, compiled_live_share=deep.live_share, compiler_bytes=fitted(taken)
+    )
+
+
+def _measured_compiled(
+    device_type: str, precision: str, rates: Rates, family: dict[str, Any], rows: int
+) -> _CompiledStep:
+    """Measure a compiled step; the process must be new."""
     if device_type == "cpu":
         tune_cpu_memory()
-    counted = _counted(_FAMILIES[0], device_type, precision)
+    counted = _counted(family, device_type, precision, rows)
     before = _resident(device_type)
-    step = _small_step(_FAMILIES[0], device_type, precision, compiled=True)
+    step = _small_step(family, device_type, precision, rows, compiled=True)
     seconds = _median_seconds(step, device_type)
     resident = _resident(device_type) - before
     live = _live_peak(step, device_type)
-    whole, products = rates.seconds(counted), rates.product_seconds(counted)
+    products = rates.product_seconds(counted)
+    rest = rates.seconds(counted) - products
     lasting = counted.memory.weights + counted.memory.optimizer
-    return dataclasses.replace(
-        rates,
-        compiled_share=max(0.0, seconds - products) / (whole - products),
-        compiled_live_share=live / (counted.memory.peak - lasting),
-        compiler_bytes=max(0.0, resident - rates.resident_per_live * (lasting + live)),
+    return _CompiledStep(
+        calls=counted.calls.total(),
+        # On a machine with other work, all of a step may have looked like matrix products.
+        share=max(0.0, seconds - products) / rest if rest else 1.0,
+        live_share=live / (counted.memory.peak - lasting),
+        compiler_bytes=resident - rates.resident_per_live * (lasting + live),
     )
 
 
