@@ -12,7 +12,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save
 
-from .backbones import HUB_ARGUMENTS, backbone_of, check_sizes, config_from, generator_config_for, nearest
+from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for, nearest
 from .checkpoint_layout import (
     ADDED_KEYS,
     GENERATOR_SUBFOLDER,
@@ -23,6 +23,7 @@ from .checkpoint_layout import (
     root_architecture,
 )
 from .objectives import OBJECTIVES, Objective
+from .pair_rules import check_choices, check_combination, check_numbers, check_pair
 
 
 # What transformers itself passes through a config's keyword arguments.
@@ -34,17 +35,6 @@ _LIBRARY_KEYS = {
     "output_attentions",
     "name_or_path",
     "num_labels",
-}
-
-# What may differ between two configs of networks that are one.
-_NOT_A_SIZE = (*ADDED_KEYS, "architectures", "dtype", "transformers_version", "_name_or_path")
-
-CHOICES = {
-    "objective": tuple(OBJECTIVES),
-    "generator_kind": ("masked_lm", "two_tower", "unigram", "uniform"),
-    "generator_feedback": ("none", "reinforce", "gumbel_softmax"),
-    "masking_strategy": ("token", "whole_word", "span"),
-    "embedding_sharing": ("none", "tied", "tied_words", "all", "gdes"),
 }
 
 # The fields that are neither network's.
@@ -139,7 +129,8 @@ class ElectraRtdConfig(PreTrainedConfig):
             if key not in allowed and not key.startswith("_"):
                 raise ValueError(f"unknown ElectraRtdConfig key {key!r}{nearest(key, own)}")
         self.discriminator_config = _stock_config(self.discriminator_config, "discriminator_config")
-        self._check_choices()
+        check_choices(self)
+        check_combination(self)
         if self.has_generator_network:
             if self.generator_config is None:
                 size = (1, 1) if self.embedding_sharing == "all" else (None, None)
@@ -173,111 +164,10 @@ class ElectraRtdConfig(PreTrainedConfig):
         return getattr(self.__dict__["discriminator_config"], name)
 
     def validate_probabilities(self) -> None:
-        for name in ("mask_probability", "mask_token_probability"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; it must be in (0, 1]")
-        if self.sampling_temperature <= 0:
-            raise ValueError(f"sampling_temperature is {self.sampling_temperature}; it must be above 0")
-        weights = ("generator_loss", "discriminator_loss", "masked_lm_loss", "generator_feedback")
-        for name in (f"{weight}_weight" for weight in weights):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        check_numbers(self)
 
     def validate_pair(self) -> None:
-        discriminator, generator = self.discriminator_config, self.generator_config
-        if not self.is_alone:
-            self._check_special_tokens()
-        if generator is None:
-            return
-        for role, config in (("discriminator", discriminator), ("generator", generator)):
-            try:
-                check_sizes(config)
-            except ValueError as error:
-                raise ValueError(f"{role}: {error}") from None
-        if self.generator_kind == "two_tower" and backbone_of(generator).document_mask == "document_ids":
-            raise ValueError(
-                f"generator_kind 'two_tower' needs one-sided masks, and {generator.model_type} takes none"
-            )
-        self._check_sharing()
-        if discriminator.vocab_size != generator.vocab_size:
-            raise ValueError(
-                f"generator vocab_size {generator.vocab_size} differs from discriminator vocab_size "
-                f"{discriminator.vocab_size}; a pair reads one vocabulary"
-            )
-
-    def _check_special_tokens(self) -> None:
-        vocab_size = self.discriminator_config.vocab_size
-        ids = [*(self.special_token_ids or []), *([] if self.mask_token_id is None else [self.mask_token_id])]
-        outside = [token_id for token_id in ids if not 0 <= token_id < vocab_size]
-        if outside:
-            raise ValueError(f"special token ids {outside} are outside the vocabulary of {vocab_size}")
-
-    def _check_sharing(self) -> None:
-        discriminator, generator = self.discriminator_config, self.generator_config
-        sharing = self.embedding_sharing
-        if sharing in ("tied", "all") and discriminator.model_type != generator.model_type:
-            raise ValueError(
-                f"embedding_sharing {sharing!r} needs one family, not {discriminator.model_type!r} and "
-                f"{generator.model_type!r}; use 'tied_words', 'gdes' or 'none'"
-            )
-        names = {
-            "none": (),
-            "tied_words": ("embedding_size",),
-            "gdes": ("embedding_size",),
-            "tied": ("embedding_size", "max_position_embeddings", "type_vocab_size"),
-            "all": tuple(name for name in generator.to_dict() if name not in _NOT_A_SIZE),
-        }[sharing]
-        for name in names:
-            ours, theirs = (_embedding_dimension(config, name) for config in (discriminator, generator))
-            if ours != theirs:
-                raise ValueError(
-                    f"embedding_sharing {sharing!r} needs equal {name}, but the discriminator has {ours} and the "
-                    f"generator {theirs}; use 'none' or resize one"
-                )
-
-    def _check_choices(self) -> None:
-        """Refuse values that are none, and combinations that make no sense, with the reason."""
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}{nearest(str(getattr(self, name)), allowed)}")
-        kind, sharing, feedback = self.generator_kind, self.embedding_sharing, self.generator_feedback
-        reason = None
-        if not self.learns.corrupts and kind != "masked_lm":
-            reason = f"generator_kind {kind!r} without a generator"
-        elif self.learns.needs_noise_everywhere and kind == "masked_lm":
-            reason = (
-                "a noise that knows the probability of every token, and a masked-LM generator knows only those behind "
-                "[MASK]; use generator_kind 'two_tower', 'unigram' or 'uniform'"
-            )
-            raise ValueError(f"objective {self.objective!r} needs {reason}")
-        elif self.learns.needs_noise_everywhere and self.disallow_correct:
-            reason = "disallow_correct: noise-contrastive estimation needs samples of the very noise it knows"
-        elif self.learns.needs_noise_everywhere and self.sampling_temperature != 1:
-            reason = (
-                f"sampling_temperature {self.sampling_temperature}: noise-contrastive estimation needs samples of the "
-                "very noise it knows"
-            )
-        elif not self.has_generator_network and sharing not in ("tied", "none"):
-            reason = f"embedding_sharing {sharing!r} without a second network"
-        elif kind == "two_tower" and sharing == "all":
-            reason = "embedding_sharing 'all' with two towers, which read the text in one direction each"
-        elif feedback != "none" and (self.objective not in ("rtd", "rtd_mlm") or kind != "masked_lm"):
-            reason = f"generator_feedback {feedback!r}, which is a masked-LM generator's from replaced-token detection"
-        elif feedback != "none" and self.freeze_generator:
-            reason = f"generator_feedback {feedback!r} to a frozen generator"
-        elif self.freeze_generator and not self.has_generator_network:
-            reason = "freeze_generator without a generator that could learn"
-        elif self.freeze_generator and sharing not in ("none", "gdes"):
-            reason = (
-                f"freeze_generator with embedding_sharing {sharing!r}, whose tables the discriminator trains; use "
-                "'none' or 'gdes'"
-            )
-        elif sharing in ("all", "gdes") and self.learns.predicts:
-            # "all" would train one head twice; "gdes" splits the very table that the head reads out.
-            reason = f"embedding_sharing {sharing!r}, because its discriminator has a masked-LM head; use 'tied'"
-        if reason is not None:
-            raise ValueError(f"objective {self.objective!r} cannot go with {reason}")
+        check_pair(self)
 
     def _without_network(self) -> str:
         if not self.learns.corrupts:
@@ -448,12 +338,3 @@ def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrain
     config = CONFIG_MAPPING[values.pop("model_type")](**values)
     backbone_of(config)
     return config
-
-
-def _embedding_dimension(config: PreTrainedConfig, name: str) -> int | None:
-    if name == "embedding_size":
-        # Where the projection is inside the block, the block is as wide as the encoder.
-        return getattr(config, name, config.hidden_size) if backbone_of(config).narrows else config.hidden_size
-    if name == "max_position_embeddings" and not hasattr(config, "type_vocab_size"):
-        return None  # rotary families have no table of positions to share
-    return getattr(config, name, None)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from modeling_electra_rtd import ElectraRtdTrainingArguments
-from modeling_electra_rtd.configuration_electra_rtd import CHOICES
+from modeling_electra_rtd.pair_rules import CHOICES
 from modeling_electra_rtd.pretraining.recipes import (
     DataRecipe,
     ModelRecipe,

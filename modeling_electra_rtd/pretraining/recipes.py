@@ -10,8 +10,9 @@ from transformers.utils import CONFIG_NAME
 
 from ..backbones import backbone_config, backbone_of, config_from, nearest
 from ..checkpoint_layout import native_config
-from ..configuration_electra_rtd import CHOICES, OBJECTIVE_FIELDS
+from ..configuration_electra_rtd import OBJECTIVE_FIELDS
 from ..model_reference import ModelReference, find_model
+from ..pair_rules import CHOICES
 from ..recipe_files import checked_sections, configuration_folder, read_sections
 from .training_args import ElectraRtdTrainingArguments
 
