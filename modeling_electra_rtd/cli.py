@@ -46,14 +46,21 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs, those of each wing in its own `verbs.py`."""
     parser = argparse.ArgumentParser(
-        prog="electra-rtd", description="Pre-train any Hugging Face encoder with replaced-token detection."
+        prog="electra-rtd",
+        description="Pre-train any Hugging Face encoder with replaced-token detection.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"electra-rtd {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], None], help_text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(
-            name, help=help_text, description=help_text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name,
+            help=help_text,
+            description=help_text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            # The beginning of an option's name may be a field of the recipe, or a slip.
+            allow_abbrev=False,
         )
         sub.set_defaults(run=run)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -1,12 +1,15 @@
 """Stock models as parts of a pair: what their classes do not say themselves, and what is done to them once built."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
+from transformers.utils import logging
 
 from .encoder_inputs import DocumentMask, InputForm
 
@@ -109,3 +112,14 @@ def hidden_activation(config: PreTrainedConfig) -> str:
     names = ("hidden_act", "hidden_activation", "activation_function", "activation")
     stated = [getattr(config, name, None) for name in names]
     return next((name for name in stated if isinstance(name, str) and name in ACT2FN), "gelu")
+
+
+@contextmanager
+def without_loading_reports() -> Iterator[None]:
+    """Load here without the table of missing and unexpected weights, where the caller looks at them itself."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

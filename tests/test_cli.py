@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
 from transformers import AutoTokenizer, ElectraConfig, ElectraForPreTraining
+from transformers.utils import logging
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, cli
 from modeling_electra_rtd.cli import build_parser, main
@@ -100,12 +101,23 @@ def test_flags_take_dashes_and_underscores():
     assert main(["tokenizer", "--corpus", "/nowhere", "--output_dir", "b", "--vocab_size", "9"]) == 2
 
 
-def test_from_text_to_release(data, trained, tmp_path, capsys):
+def test_the_beginning_of_a_flag_is_not_the_flag(capsys):
+    with pytest.raises(SystemExit):
+        main(["inspect", "nowhere", "--text", "a text"])
+    assert "unrecognized arguments: --text" in capsys.readouterr().err
+    assert "did you mean 'output_dir'" in fails(capsys, "pretrain", "tiny", "--output", "b")
+
+
+def test_from_text_to_release(data, trained, tmp_path, capsys, caplog):
     metrics = tmp_path / "metrics.json"
     assert main(["evaluate", trained, "--data", data[0], "--json", str(metrics)]) == 0
     assert 0 <= json.loads(metrics.read_text())["discriminator_auc"] <= 1
     release = str(tmp_path / "release")
     assert main(["export", trained, "--output-dir", release]) == 0
+    logging.enable_propagation()
+    assert "without discriminator_predictions" in fails(capsys, "inspect", f"{release}/generator", "a text")
+    logging.disable_propagation()
+    assert "MISSING" not in caplog.text
     page = tmp_path / "page.html"
     capsys.readouterr()
     assert main(["inspect", trained, "The river follows the <city>.", "--html", str(page)]) == 0

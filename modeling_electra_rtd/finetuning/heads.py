@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils import CONFIG_NAME, logging
+from transformers.utils import CONFIG_NAME
 
 from ..checkpoint_layout import native_config
 from ..model_reference import ModelReference, find_model
+from ..stock_models import without_loading_reports
 
 
 # Stock architectures whose checkpoints hold a generator: as encoders they are the weaker half of a pair.
@@ -32,21 +33,18 @@ def load_with_new_head(auto_class: Any, checkpoint: str | ModelReference, **conf
     checkpoint = find_model(checkpoint)
     refuse_generator(checkpoint)
     model = fresh(auto_class, load_config(checkpoint, **config_overrides))
-    # What stock loading reports, another head and a generator beside the discriminator, is meant to be so.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        encoder, report = type(model.base_model).from_pretrained(
-            checkpoint.name,
-            **checkpoint.arguments,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        # What would be reported, another head and a generator beside the discriminator, is meant to be so.
+        with without_loading_reports():
+            encoder, report = type(model.base_model).from_pretrained(
+                checkpoint.name,
+                **checkpoint.arguments,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except (OSError, KeyError, SafetensorError) as error:
         raise _cannot_be_loaded(checkpoint, error) from error
-    finally:
-        logging.set_verbosity(verbosity)
     missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     needed = model.base_model.state_dict()
     missing = sorted(name for name in missing if name in needed and not name.startswith("pooler."))

@@ -10,6 +10,7 @@ from ..backbones import HUB_ARGUMENTS, config_from
 from ..checkpoint_layout import is_joint, objective_of
 from ..discriminator import ElectraRtdDiscriminator
 from ..pipeline_electra_rtd import HEAD, TASK, ReplacedTokenDetectionPipeline
+from ..stock_models import without_loading_reports
 
 
 class DiscriminatorLoader:
@@ -28,7 +29,8 @@ class DiscriminatorLoader:
         is_stock = config.model_type in MODEL_FOR_PRETRAINING_MAPPING_NAMES and not is_joint(objective_of(config))
         model_class = AutoModelForPreTraining if is_stock else ElectraRtdDiscriminator
         arguments["trust_remote_code"] = False
-        model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)
+        with without_loading_reports():
+            model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)
         if any(key.startswith(HEAD) for key in report["missing_keys"]):
             delattr(model, HEAD)
             # What the checkpoint calls itself, for the refusal.
