@@ -8,9 +8,9 @@ import pytest
 import torch
 from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
 from safetensors.torch import load_file
+from tiny import tiny_pair
 from transformers import AutoModel, AutoTokenizer, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from modeling_electra_rtd import ElectraRtdForPreTraining
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
 from modeling_electra_rtd.pretraining.recipes import build_recipe, read_recipe
 from modeling_electra_rtd.pretraining.run import evaluate, pretrain
@@ -170,12 +170,19 @@ def test_a_pair_of_two_vocabularies_is_refused(data, tmp_path):
         pretrain(recipe(data, tmp_path / "run", model=model))
 
 
-def test_evaluate_gives_what_the_run_recorded_and_refuses_a_lone_discriminator(data, tmp_path):
-    record = pretrain(recipe(data, tmp_path / "run"))
+@pytest.mark.parametrize("masking_strategy", ["token", "whole_word"])
+def test_evaluate_gives_what_the_run_recorded_and_leaves_nothing(masking_strategy, data, tmp_path):
+    model = {**recipe(data, tmp_path / "run").values["model"], "masking_strategy": masking_strategy}
+    record = pretrain(recipe(data, tmp_path / "run", model=model))
+    beside_the_blocks = sorted(Path(data[0]).parent.iterdir())
     metrics = evaluate(str(tmp_path / "run"), data[0])
+    assert sorted(Path(data[0]).parent.iterdir()) == beside_the_blocks
     # The record was measured in fp32 here; evaluate uses bf16 where that is fast.
     assert metrics["generator_loss"] == pytest.approx(record["held_out"]["eval_generator_loss"], rel=2e-2)
-    pair = ElectraRtdForPreTraining.from_pretrained(tmp_path / "run")
+
+
+def test_evaluate_refuses_a_network_alone(data, tmp_path):
+    pair = tiny_pair("electra")
     pair.generator.save_pretrained(tmp_path / "lone")
     with pytest.raises(ValueError, match="holds no generator"):
         evaluate(str(tmp_path / "lone"), data[0])

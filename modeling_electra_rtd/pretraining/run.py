@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,14 @@ def evaluator(model: str, blocks: str, split: str = "validation", max_blocks: in
     held_out = load_blocks(blocks, split, tokenizer)
     pair = ElectraRtdForPreTraining.from_pretrained(checkpoint.name, **checkpoint.arguments)
     arguments = ElectraRtdTrainingArguments(
-        output_dir=os.path.join(os.path.dirname(os.path.abspath(blocks)), "unused"),
+        # Which the trainer would make, and nothing is written to.
+        output_dir=tempfile.gettempdir(),
         per_device_eval_batch_size=32,
         evaluation_blocks=max_blocks,
         bf16=bf16_is_fast(),
         save_strategy="no",
     )
-    return ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out)
+    return ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out, processing_class=tokenizer)
 
 
 def row_length(data: DataRecipe, prepared: str | None) -> int:
