@@ -268,6 +268,14 @@ def test_the_log_averages_every_step_since_the_last(tmp_path):
     assert logged(both)[0]["tokens_seen"] == logged(each)[-1]["tokens_seen"]
 
 
+def test_the_record_counts_the_steps_after_the_last_log(tmp_path):
+    blocks = random_blocks(20)
+    cut, whole = (
+        train(tmp_path / str(steps), blocks, max_steps=5, logging_steps=steps, save_strategy="no") for steps in (2, 5)
+    )
+    assert cut.run_record()["tokens_seen"] == whole.run_record()["tokens_seen"] > logged(cut)[-1]["tokens_seen"]
+
+
 def test_a_schedule_of_warmup_stable_decay_ends_at_zero(tmp_path):
     trainer = train(
         tmp_path,

@@ -156,6 +156,7 @@ class ElectraRtdTrainer(ReleasePushes):
         self._train_began, self._training_seconds = time.perf_counter(), None
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         self._training_seconds = time.perf_counter() - self._train_began
+        self._tokens_since_log = counted_tokens(self._reduced(self._train_telemetry))
         if self.args.load_best_model_at_end:
             # What was measured last was measured on other weights.
             self._held_out = None
