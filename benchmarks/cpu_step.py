@@ -6,11 +6,10 @@ Left out are dropout and attention of `cpu_dropout.py`, and the two settings of 
 freed, and computing again what the backward pass multiplies. Every contender has a process of its own.
 """
 
-import argparse
 import statistics
 
 from records import write_record
-from training_steps import SHAPES, Setting, Worker, bf16_here
+from training_steps import Setting, Worker, bf16_here, comparison_parser, in_turns
 
 
 CONTENDERS = (
@@ -22,24 +21,14 @@ CONTENDERS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
-    parser.add_argument("--length", type=int, default=128, help="positions of a row")
-    parser.add_argument("--dropout", type=float, default=0.0, help="probability")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
-    parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
+    parser = comparison_parser(__doc__.partition("\n")[0])
     parser.add_argument("--uncompiled", action="store_true", help="nothing compiled, and so nothing recomputed")
-    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
     arguments = parser.parse_args()
     shape = (arguments.shape, arguments.batch, arguments.length)
     setting = Setting(*shape, arguments.dropout, bf16_here("cpu"), "cpu", not arguments.uncompiled)
-    workers = [Worker(name, setting) for name in CONTENDERS[: 3 if arguments.uncompiled else 4]]
-    for worker in workers:
-        worker.warm_up()
-    turns = [[worker.run(arguments.steps) for worker in workers] for _ in range(arguments.rounds)]
-    for worker in workers:
-        worker.stop()
+    names = CONTENDERS[: 3 if arguments.uncompiled else 4]
+    workers = [Worker(name, setting) for name in names if name not in arguments.without]
+    _, turns = in_turns(workers, arguments.rounds, arguments.steps)
     rows = []
     for number, worker in enumerate(workers):
         ratios = [statistics.median(turn[number]["seconds"]) / statistics.median(turn[0]["seconds"]) for turn in turns]

@@ -8,27 +8,18 @@ writes by hand, the same compiled, each in fp32 and under bf16 autocast, and the
 run it. Losses are means over the same batches after equally many steps; contenders differ only by what they draw.
 """
 
-import argparse
 import importlib.util
 import statistics
 
 import torch
 from records import write_record
-from training_steps import SHAPES, Setting, Worker, bf16_here
+from training_steps import Setting, Worker, bf16_here, comparison_parser, in_turns
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
-    parser.add_argument("--length", type=int, default=128, help="positions of a row")
-    parser.add_argument("--dropout", type=float, default=0.0, help="probability, of all contenders")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
-    parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
+    parser = comparison_parser(__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
     parser.add_argument("--uncompiled", action="store_true", help="compile only the compiled contender")
-    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
     arguments = parser.parse_args()
     names = [name for name in ("electra-pytorch", "by hand", "by hand, compiled") if name not in arguments.without]
     if "electra-pytorch" in names and importlib.util.find_spec("electra_pytorch") is None:
@@ -41,11 +32,7 @@ def main() -> None:
 
     workers = [Worker(name, setting(bf16)) for name in names for bf16 in (False, True)]
     workers.append(Worker("electra-rtd", setting(bf16_here(arguments.device))))
-    # One at a time: the first steps would disturb the others.
-    losses = [worker.warm_up() for worker in workers]
-    turns = [[worker.run(arguments.steps) for worker in workers] for _ in range(arguments.rounds)]
-    for worker in workers:
-        worker.stop()
+    losses, turns = in_turns(workers, arguments.rounds, arguments.steps)
     tokens = arguments.batch * arguments.length
     rows = []
     for number, worker in enumerate(workers):

@@ -4,6 +4,7 @@ Each contender is a function that builds its networks and returns `step(input_id
 loss)`, optimizer included. `worker` runs one of them in a process of its own, at the command of a benchmark.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -289,6 +290,30 @@ class Worker:
     def stop(self) -> None:
         self._process.stdin.close()
         self._process.wait()
+
+
+def comparison_parser(description: str) -> argparse.ArgumentParser:
+    """The options that every comparison of steps has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
+    parser.add_argument("--length", type=int, default=128, help="positions of a row")
+    parser.add_argument("--dropout", type=float, default=0.0, help="probability, of all contenders")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
+    parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
+    parser.add_argument("--json", metavar="FILE", help="write the record here as well")
+    return parser
+
+
+def in_turns(workers: list[Worker], rounds: int, steps: int) -> tuple[list[dict], list[list[dict]]]:
+    """What the first steps of every worker gave, and those of every turn; the workers are stopped."""
+    # One at a time: the first steps would disturb the others.
+    first = [worker.warm_up() for worker in workers]
+    turns = [[worker.run(steps) for worker in workers] for _ in range(rounds)]
+    for worker in workers:
+        worker.stop()
+    return first, turns
 
 
 def _reset_peak(device: str) -> None:
