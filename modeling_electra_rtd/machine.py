@@ -58,8 +58,8 @@ def recompute_for_products() -> bool:
 
     By itself the compiler keeps all of these, since a product reads them from memory and they are written there
     twice. On a CPU the second writing takes no time that can be seen, and keeping them takes a quarter of a small
-    model's memory. Masks of dropout are computed again as well: at 0.1 a seventh less memory costs six percent of the
-    time (docs/LOG.md). On a GPU it was not measured.
+    model's memory; with dropout at 0.1 a seventh less memory costs six percent of the time (docs/LOG.md). On a GPU it
+    was not measured.
 
     Returns:
         Whether this torch has the setting.
