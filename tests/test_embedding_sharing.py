@@ -1,9 +1,22 @@
 """Who moves whom under every kind of sharing, and what of it is on disk."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import FAMILIES, OBJECTIVE, randomize, tiny_config, tiny_pair, tiny_text, uniforms_for
+from slow_step_for_tests import assert_equal_outputs, slow_step
+from tiny import (
+    FAMILIES,
+    OBJECTIVE,
+    VOCABULARY,
+    assert_tied,
+    randomize,
+    tiny_config,
+    tiny_pair,
+    tiny_text,
+    uniforms_for,
+)
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
@@ -154,3 +167,89 @@ def test_resizing_under_gdes(size):
     assert (model.get_input_embeddings().difference[kept:] == 0).all()
     assert model.config.vocab_size == model.generator.config.vocab_size == size
     assert model(**tiny_text() | {"input_ids": tiny_text()["input_ids"] % 140}).loss.isfinite()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_embeddings_stay_tied(family, tmp_path):
+    model = tiny_pair(family)
+    assert_tied(model)
+    assert_tied(model.to(torch.bfloat16))
+    model = tiny_pair(family)
+    model.save_pretrained(tmp_path)
+    loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert_tied(loaded)
+    assert_tied(ElectraRtdForPreTraining.from_pretrained(tmp_path, dtype=torch.bfloat16))
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_separate_embeddings_stay_separate(family, tmp_path):
+    model = tiny_pair(family, embedding_sharing="none")
+    model.save_pretrained(tmp_path)
+    for pair in (model, ElectraRtdForPreTraining.from_pretrained(tmp_path)):
+        words, others = pair.get_input_embeddings().weight, pair.generator.get_input_embeddings().weight
+        assert not torch.equal(words, others)
+        assert pair.generator.get_output_embeddings().weight is others
+
+
+def test_a_generator_with_a_head_of_its_own_keeps_it(tmp_path):
+    model = tiny_pair("electra", encoder={"tie_word_embeddings": False})
+    words = model.get_input_embeddings().weight
+    assert model.generator.get_input_embeddings().weight is words
+    assert model.generator.get_output_embeddings().weight is not words
+    model.save_pretrained(tmp_path)
+    loaded = ElectraRtdForPreTraining.from_pretrained(tmp_path)
+    assert loaded.generator.get_input_embeddings().weight is loaded.get_input_embeddings().weight
+    head = loaded.generator.get_output_embeddings().weight
+    assert torch.equal(head, model.generator.get_output_embeddings().weight)
+    assert not torch.equal(head, words)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_deep_copy_is_tied_in_itself_and_apart_from_its_source(family):
+    model, batch = tiny_pair(family), tiny_text()
+    uniforms = uniforms_for(batch["input_ids"])
+    before = model(**batch, corruption_uniforms=uniforms).loss
+    other = copy.deepcopy(model)
+    assert_tied(other)
+    torch.testing.assert_close(other(**batch, corruption_uniforms=uniforms).loss, before, atol=0, rtol=0)
+    randomize(other, seed=1)
+    assert not torch.equal(other(**batch, corruption_uniforms=uniforms).loss, before)
+    assert torch.equal(model(**batch, corruption_uniforms=uniforms).loss, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["tied", "none"])
+@pytest.mark.parametrize("size", [VOCABULARY + 10, VOCABULARY - 30])
+def test_resizing_the_vocabulary(family, sharing, size, tmp_path):
+    model = tiny_pair(family, embedding_sharing=sharing)
+    kept = min(size, VOCABULARY)
+    batch = tiny_text()
+    batch["input_ids"] %= kept
+    with torch.no_grad():
+        logits = model.generator(**batch).logits[..., :kept]
+        judged = model.discriminate(**batch)
+        model.resize_token_embeddings(size, mean_resizing=False)
+        assert_tied(model) if sharing == "tied" else None
+        resized = model.generator(**batch).logits
+        assert resized.shape[-1] == size
+        torch.testing.assert_close(resized[..., :kept], logits)
+        torch.testing.assert_close(model.discriminate(**batch), judged)
+    head = model.generator.get_output_embeddings()
+    assert head.weight is model.generator.get_input_embeddings().weight
+    assert head.weight.shape[0] == head.bias.shape[0] == head.out_features == size
+    assert model.config.vocab_size == size
+    assert model.config.discriminator_config.vocab_size == model.config.generator_config.vocab_size == size
+
+    if size > VOCABULARY:
+        batch["input_ids"][0, 1:11] = torch.arange(VOCABULARY, size)
+    uniforms = uniforms_for(batch["input_ids"])
+    expected = slow_step(model, **batch, uniforms=uniforms)
+    assert_equal_outputs(model(**batch, corruption_uniforms=uniforms), expected)
+    model.save_pretrained(tmp_path)
+    loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["mismatched_keys"]
+    assert loaded.config.to_dict() == model.config.to_dict()
+    assert_equal_outputs(loaded(**batch, corruption_uniforms=uniforms), expected)

@@ -1,19 +1,17 @@
 """The joint model against stock transformers holding the same weights, and against one slow RTD step in Python."""
 
-import copy
 import itertools
 import shutil
 
 import pytest
 import torch
+from slow_step_for_tests import assert_equal_outputs, slow_step
 from tiny import (
     FAMILIES,
-    MASK,
     OBJECTIVE,
     PAD,
     SPECIAL,
     VOCABULARY,
-    assert_tied,
     randomize,
     stock_discriminator_logits,
     stock_generator,
@@ -23,82 +21,11 @@ from tiny import (
     tiny_text,
     uniforms_for,
 )
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import (
-    ElectraForPreTraining,
-    PreTrainedModel,
-)
+from transformers import ElectraForPreTraining, PreTrainedModel
 
-from modeling_electra_rtd import (
-    ElectraRtdConfig,
-    ElectraRtdDiscriminator,
-    ElectraRtdForPreTraining,
-)
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdDiscriminator, ElectraRtdForPreTraining
 from modeling_electra_rtd.corruption import number_of_uniforms
-
-
-@torch.no_grad()
-def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, uniforms, temperature=1.0) -> dict:
-    """One RTD step, token by token, with stock models."""
-    probability, length = model.config.mask_probability, input_ids.shape[1]
-    slots = max(1, round(probability * length))
-    masked, corrupted = input_ids.clone(), input_ids.clone()
-    chosen = []
-    for row, ids in enumerate(input_ids.tolist()):
-        candidates = [i for i in range(length) if attention_mask[row, i] and ids[i] not in SPECIAL]
-        count = max(1, round(probability * len(candidates))) if candidates else 0
-        ranked = sorted(candidates, key=lambda i, row=row: -uniforms[row, i].item())[:count]
-        for slot, position in enumerate(ranked):
-            chosen.append((row, position, slot))
-            if uniforms[row, length + slot] < model.config.mask_token_probability:
-                masked[row, position] = MASK
-    log_probs = stock_generator(model)(masked, attention_mask=attention_mask).logits.log_softmax(dim=-1)
-    candidates = (tokens := attention_mask.bool()) & ~torch.isin(input_ids, torch.tensor(SPECIAL))
-    is_chosen, sampled_log_probs = torch.zeros(input_ids.shape, dtype=torch.bool), torch.zeros(input_ids.shape)
-    correct = is_chosen.clone()
-    losses = []
-    for row, position, slot in chosen:
-        of_token = log_probs[row, position]
-        text = input_ids[row, position]
-        losses.append(-of_token[text])
-        ends = (of_token.double() / temperature).softmax(dim=0).cumsum(dim=0)
-        sample = (ends <= uniforms[row, length + slots + slot].double()).sum()
-        corrupted[row, position] = sample
-        is_chosen[row, position] = True
-        sampled_log_probs[row, position] = of_token[sample]
-        correct[row, position] = of_token.argmax() == text
-    is_replaced = corrupted != input_ids
-    logits = stock_discriminator_logits(model, corrupted, attention_mask)
-    discriminator_loss = functional.binary_cross_entropy_with_logits(logits[tokens], is_replaced[tokens].float())
-    generator_loss = torch.stack(losses).mean() if losses else torch.zeros(())
-    return {
-        "generator_loss": generator_loss,
-        "discriminator_loss": discriminator_loss,
-        "loss": generator_loss + 50 * discriminator_loss,
-        "logits": logits,
-        "replaced_probs": logits.sigmoid(),
-        "corrupted_input_ids": corrupted,
-        "is_replaced": is_replaced,
-        "is_chosen": is_chosen,
-        "sampled_log_probs": sampled_log_probs,
-        "generator_is_correct": correct,
-        "token_mask": tokens,
-        "loss_terms": torch.tensor([len(chosen), candidates.sum(), tokens.sum()]).float(),
-    }
-
-
-def assert_equal_outputs(output, expected: dict, tolerance: float = 1e-5) -> None:
-    assert set(output.keys()) == set(expected)
-    for name, value in expected.items():
-        if value.dtype.is_floating_point:
-            # The total is 50 times one of its terms.
-            absolute = tolerance * (50 if name == "loss" else 1)
-            torch.testing.assert_close(
-                output[name].detach(), value, atol=absolute, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-            )
-        else:
-            assert torch.equal(output[name], value), name
 
 
 # Heads.
@@ -317,95 +244,6 @@ def test_activation_checkpointing_changes_no_gradient(family, method):
         gradients.append({name: p.grad for name, p in model.named_parameters()} | {"loss": output.loss.detach()})
     for name, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], value, atol=0, rtol=0)
-
-
-# One embedding block for two networks.
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_embeddings_stay_tied(family, tmp_path):
-    model = tiny_pair(family)
-    assert_tied(model)
-    assert_tied(model.to(torch.bfloat16))
-    model = tiny_pair(family)
-    model.save_pretrained(tmp_path)
-    loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
-    assert_tied(loaded)
-    assert_tied(ElectraRtdForPreTraining.from_pretrained(tmp_path, dtype=torch.bfloat16))
-    for name, value in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value), name
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_separate_embeddings_stay_separate(family, tmp_path):
-    model = tiny_pair(family, embedding_sharing="none")
-    model.save_pretrained(tmp_path)
-    for pair in (model, ElectraRtdForPreTraining.from_pretrained(tmp_path)):
-        words, others = pair.get_input_embeddings().weight, pair.generator.get_input_embeddings().weight
-        assert not torch.equal(words, others)
-        assert pair.generator.get_output_embeddings().weight is others
-
-
-def test_a_generator_with_a_head_of_its_own_keeps_it(tmp_path):
-    model = tiny_pair("electra", encoder={"tie_word_embeddings": False})
-    words = model.get_input_embeddings().weight
-    assert model.generator.get_input_embeddings().weight is words
-    assert model.generator.get_output_embeddings().weight is not words
-    model.save_pretrained(tmp_path)
-    loaded = ElectraRtdForPreTraining.from_pretrained(tmp_path)
-    assert loaded.generator.get_input_embeddings().weight is loaded.get_input_embeddings().weight
-    head = loaded.generator.get_output_embeddings().weight
-    assert torch.equal(head, model.generator.get_output_embeddings().weight)
-    assert not torch.equal(head, words)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_deep_copy_is_tied_in_itself_and_apart_from_its_source(family):
-    model, batch = tiny_pair(family), tiny_text()
-    uniforms = uniforms_for(batch["input_ids"])
-    before = model(**batch, corruption_uniforms=uniforms).loss
-    other = copy.deepcopy(model)
-    assert_tied(other)
-    torch.testing.assert_close(other(**batch, corruption_uniforms=uniforms).loss, before, atol=0, rtol=0)
-    randomize(other, seed=1)
-    assert not torch.equal(other(**batch, corruption_uniforms=uniforms).loss, before)
-    assert torch.equal(model(**batch, corruption_uniforms=uniforms).loss, before)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("sharing", ["tied", "none"])
-@pytest.mark.parametrize("size", [VOCABULARY + 10, VOCABULARY - 30])
-def test_resizing_the_vocabulary(family, sharing, size, tmp_path):
-    model = tiny_pair(family, embedding_sharing=sharing)
-    kept = min(size, VOCABULARY)
-    batch = tiny_text()
-    batch["input_ids"] %= kept
-    with torch.no_grad():
-        logits = model.generator(**batch).logits[..., :kept]
-        judged = model.discriminate(**batch)
-        model.resize_token_embeddings(size, mean_resizing=False)
-        assert_tied(model) if sharing == "tied" else None
-        resized = model.generator(**batch).logits
-        assert resized.shape[-1] == size
-        torch.testing.assert_close(resized[..., :kept], logits)
-        torch.testing.assert_close(model.discriminate(**batch), judged)
-    head = model.generator.get_output_embeddings()
-    assert head.weight is model.generator.get_input_embeddings().weight
-    assert head.weight.shape[0] == head.bias.shape[0] == head.out_features == size
-    assert model.config.vocab_size == size
-    assert model.config.discriminator_config.vocab_size == model.config.generator_config.vocab_size == size
-
-    if size > VOCABULARY:
-        batch["input_ids"][0, 1:11] = torch.arange(VOCABULARY, size)
-    uniforms = uniforms_for(batch["input_ids"])
-    expected = slow_step(model, **batch, uniforms=uniforms)
-    assert_equal_outputs(model(**batch, corruption_uniforms=uniforms), expected)
-    model.save_pretrained(tmp_path)
-    loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"] and not info["mismatched_keys"]
-    assert loaded.config.to_dict() == model.config.to_dict()
-    assert_equal_outputs(loaded(**batch, corruption_uniforms=uniforms), expected)
 
 
 # Compiled, and what it allocates.
