@@ -17,6 +17,7 @@ from modeling_electra_rtd.pretraining.calibration import (
     fitted,
     load_calibration,
     save_calibration,
+    share_left,
 )
 from modeling_electra_rtd.pretraining.step_cost import DISCRIMINATOR, GENERATOR, Memory, Operator, StepCost, count_step
 
@@ -69,6 +70,14 @@ def test_fits_find_the_rates_and_none_below_zero():
     # Seconds that fall with the bytes.
     per_flop, per_byte = fitted([(1e9, 1e6, 1.0), (1e9, 1e8, 0.5), (1e9, 2e8, 0.25)])
     assert per_flop > 0 and per_byte == 0
+
+
+def test_what_compiling_leaves_is_a_share_of_what_is_no_product():
+    assert share_left(1.0, products=6.0, rest=4.0) == 1.0
+    assert share_left(0.8, products=6.0, rest=4.0) == pytest.approx(0.5)
+    # Faster than its products alone, and a step that is nothing else.
+    assert share_left(0.5, products=6.0, rest=4.0) == 0.0
+    assert share_left(0.5, products=6.0, rest=0.0) == 1.0
 
 
 def test_a_calibration_comes_back_from_its_file(tmp_path):

@@ -193,6 +193,12 @@ def fitted(timed: Iterable[tuple[float, float, float]]) -> tuple[float, float]:
     return per_flop, per_byte
 
 
+def share_left(ratio: float, products: float, rest: float) -> float:
+    """What of `rest` a compiled step takes, if it takes `ratio` of the whole and its products as long as before."""
+    # On a machine with other work, all of a step may have looked like matrix products.
+    return max(0.0, ratio * (products + rest) - products) / rest if rest else 1.0
+
+
 def _kind(name: str) -> str:
     if "attention" in name:
         return "attention backward" if "backward" in name else "attention"
@@ -324,16 +330,20 @@ def _measured_compiled(
     counted = _counted(family, device_type, precision, rows)
     before = _resident(device_type)
     step = _small_step(family, device_type, precision, rows, compiled=True)
-    seconds = _median_seconds(step, device_type)
+    _median_seconds(step, device_type)
+    # Before there is a second step, whose memory is not the compiled one's.
     resident = _resident(device_type) - before
     live = _live_peak(step, device_type)
+    plain = _small_step(family, device_type, precision, rows)
+    # In turns: minutes apart, a machine is not equally fast.
+    ratio = statistics.median(
+        _median_seconds(step, device_type) / _median_seconds(plain, device_type) for _ in range(TURNS)
+    )
     products = rates.product_seconds(counted)
-    rest = rates.seconds(counted) - products
     lasting = counted.memory.weights + counted.memory.optimizer
     return _CompiledStep(
         calls=counted.calls.total(),
-        # On a machine with other work, all of a step may have looked like matrix products.
-        share=max(0.0, seconds - products) / rest if rest else 1.0,
+        share=share_left(ratio, products, rates.seconds(counted) - products),
         live_share=live / (counted.memory.peak - lasting),
         compiler_bytes=resident - rates.resident_per_live * (lasting + live),
     )
