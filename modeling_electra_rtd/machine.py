@@ -13,8 +13,12 @@ from typing import Any
 import torch
 import torch._functorch.config
 import transformers
+from transformers.utils import logging
 
 from . import __version__
+
+
+logger = logging.get_logger(__name__)
 
 
 def environment() -> dict[str, Any]:
@@ -72,9 +76,11 @@ def recompute_for_products() -> bool:
 
 
 def tune_cpu_memory() -> None:
-    """What a process that trains on a CPU does about memory, before its first step."""
-    keep_freed_memory()
-    recompute_for_products()
+    """What a process that trains on a CPU does about memory, before its first step, and a line where it cannot."""
+    if not keep_freed_memory():
+        logger.warning_once("this C library cannot keep freed memory: steps are slower (docs/LOG.md)")
+    if not recompute_for_products():
+        logger.warning_once("this torch cannot be told to compute activations again: compiled steps take more memory")
 
 
 def peak_resident_bytes() -> int:

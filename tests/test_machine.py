@@ -9,7 +9,8 @@ import torch
 import torch._functorch.config
 from torch import nn
 
-from modeling_electra_rtd.machine import environment, keep_freed_memory, recompute_for_products
+from modeling_electra_rtd import machine
+from modeling_electra_rtd.machine import environment, keep_freed_memory, recompute_for_products, tune_cpu_memory
 
 
 def test_a_record_names_hardware_versions_and_commit():
@@ -53,3 +54,13 @@ def test_recomputing_keeps_less_and_changes_no_gradient():
     # What GELU and the norm return is gone; what they are given stays.
     assert kept < 0.7 * most
     torch.testing.assert_close(gradients, expected, rtol=0, atol=0)
+
+
+def test_what_this_machine_cannot_do_is_said_once(monkeypatch):
+    lines = []
+    monkeypatch.setattr(machine.logger, "warning", lambda line, *args: lines.append(line))
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(machine.torch._functorch, "config", object())
+    tune_cpu_memory()
+    tune_cpu_memory()
+    assert ["freed memory" in lines[0], "activations" in lines[1]] == [True, True] and len(lines) == 2
