@@ -240,9 +240,9 @@ def test_the_page_shows_every_token_and_escapes_it(tmp_path):
     page = path.read_text(encoding="utf-8")
     assert re.findall(CELL, page) == [
         ("", "P_d 0.125", "", "35.4%", "the", "0.12", ""),
-        (" replaced asked hot", "P_d 0.750, P_g 0.250", "<s>&lt;b&gt;</s>", "86.6%", "&amp;", "0.75", "0.25"),
+        (" replaced asked hot", "P_d 0.750, P_g 0.250", "<s>&lt;b&gt;</s>", "86.6%", "&amp;", "0.75", "0.250"),
         (" replaced asked", "P_d 0.250, P_g 4e-04", "<s>cat</s>", "50.0%", "&lt;script&gt;", "0.25", "4e-04"),
-        (" kept asked piece hot", "P_d 0.900, P_g 0.500", "", "94.9%", "##s", "0.90", "0.50"),
+        (" kept asked piece hot", "P_d 0.900, P_g 0.500", "", "94.9%", "##s", "0.90", "0.500"),
         ("", "P_d 0.000", "", "0.0%", "[red]", "0.00", ""),
     ]
     assert "<script" not in page and "$" not in page and "http" not in page

@@ -29,7 +29,7 @@ def render_terminal(tokens: list[InspectedToken], console: Console, threshold: f
     for token in tokens:
         if token.is_chosen or token.replaced_probability > threshold:
             generated = (
-                "      " if token.generated_probability is None else f"{_share(token.generated_probability, 3):>6}"
+                "      " if token.generated_probability is None else f"{_share(token.generated_probability):>6}"
             )
             judged = f"P_d {token.replaced_probability:6.3f}" if token.energy is None else f"E {token.energy:6.3f}"
             console.print(
@@ -110,8 +110,8 @@ def heat_map(tokens: list[InspectedToken]) -> str:
             title, judged = f"energy {token.energy:.3f}", f"{token.energy:.1f}"
         generated = ""
         if token.generated_probability is not None:
-            title += f", P_g {_share(token.generated_probability, 3)}"
-            generated = f'<i class="generated">{_share(token.generated_probability, 2)}</i>'
+            title += f", P_g {_share(token.generated_probability)}"
+            generated = f'<i class="generated">{_share(token.generated_probability)}</i>'
         original = f"<s>{_readable(token.original)}</s>" if token.is_replaced and token.original else ""
         cells.append(
             f'<span class="{" ".join(kinds)}" title="{title}">{original}'
@@ -141,9 +141,9 @@ def _legend(tokens: list[InspectedToken]) -> str:
     return f'<div class="scale">{legend}</div>'
 
 
-def _share(probability: float, digits: int) -> str:
-    """A probability with so many digits, or its order where these would all be 0: rare tokens are drawn too."""
-    return f"{probability:.{digits}f}" if probability >= 0.5 * 10**-digits else f"{probability:.0e}"
+def _share(probability: float) -> str:
+    """Three digits, or the order where these would all be 0: rare tokens are drawn too."""
+    return f"{probability:.3f}" if probability >= 0.0005 else f"{probability:.0e}"
 
 
 def _heat(probability: float) -> float:
