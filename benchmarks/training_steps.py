@@ -267,7 +267,7 @@ class Worker:
     def warm_up(self) -> dict[str, Any]:
         """The first two steps, which fill memory pools, in a process that finds on disk what the compiler made in
         another one: compiling leaves holes in memory, for as long as its process lives."""
-        if self.setting.compiled or "compiled" in self.contender:
+        if "compiled" in self.contender or (self.setting.compiled and self.contender.startswith("electra-rtd")):
             self.run(1)
             self.stop()
             self._start()
