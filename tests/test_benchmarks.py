@@ -71,6 +71,31 @@ def test_the_floor_has_every_matrix_product():
     assert recorder.flops == counter.get_total_flops()
 
 
+def test_the_roofline_says_how_far_a_step_is_from_its_products(tmp_path, monkeypatch, capsys):
+    record = tmp_path / "record.json"
+    options = [
+        "--shape",
+        "little",
+        "--batch",
+        "2",
+        "--length",
+        "16",
+        "--rounds",
+        "3",
+        "--uncompiled",
+        "--json",
+        str(record),
+    ]
+    monkeypatch.setattr(sys, "argv", ["roofline.py", *options])
+    runpy.run_path(str(BENCHMARKS / "roofline.py"), run_name="__main__")
+    assert "| **step over floor** |" in capsys.readouterr().out
+    written = json.loads(record.read_text())
+    assert written["floor_seconds"] == pytest.approx(
+        written["median_seconds"]["matrix products"] + written["median_seconds"]["optimizer"]
+    )
+    assert written["step_over_floor"] > 1 and written["profile_milliseconds"]["matrix products"] > 0
+
+
 def test_throughput_prints_a_table_and_writes_a_record(tmp_path):
     record = tmp_path / "record.json"
     command = [sys.executable, BENCHMARKS / "pretraining_throughput.py", "--shape", "tiny", "--batch", "8", "--length"]
