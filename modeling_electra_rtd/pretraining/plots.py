@@ -12,10 +12,13 @@ from matplotlib import pyplot  # noqa: E402
 
 CURVES = "curves.png"
 
-# One panel each: title, then (metric, label) of the training log; the held-out twin is named eval_<metric>.
+_COLUMNS = 3
+# One panel each, where the objective has it: title, then metrics of the training log; the held-out twin of a metric is
+# named eval_<metric>.
 _PANELS = (
     ("Generator loss (nats)", ("generator_loss",)),
     ("Discriminator loss (nats)", ("discriminator_loss",)),
+    ("Masked-LM loss of the discriminator (nats)", ("masked_lm_loss",)),
     ("AUC on replaced tokens", ("discriminator_auc",)),
     ("Precision and recall on replaced tokens", ("discriminator_precision", "discriminator_recall")),
     ("Masked-LM accuracy and replaced rate", ("mlm_accuracy", "replaced_rate")),
@@ -32,10 +35,15 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str)
     Returns:
         Whether there was anything to draw.
     """
-    if not any("generator_loss" in entry or "eval_generator_loss" in entry for entry in log_history):
+    logged = {name.removeprefix("eval_") for entry in log_history for name in entry}
+    panels = [panel for panel in _PANELS if not logged.isdisjoint(panel[1])]
+    if not panels:
         return False
-    figure, axes = pyplot.subplots(2, 3, figsize=(15, 8), constrained_layout=True)
-    for axis, (name, metrics) in zip(axes.flat, _PANELS, strict=True):
+    rows = -(-len(panels) // _COLUMNS)
+    figure, axes = pyplot.subplots(rows, _COLUMNS, figsize=(15, 4 * rows), constrained_layout=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (name, metrics) in zip(axes.flat[: len(panels)], panels, strict=True):
         for number, metric in enumerate(metrics):
             label = metric.removeprefix("discriminator_").replace("_", " ")
             color = f"C{number}"

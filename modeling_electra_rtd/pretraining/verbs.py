@@ -31,7 +31,9 @@ def _pretrain(arguments: argparse.Namespace) -> None:
     if recipe.training.process_index == 0:
         folder = Path(recipe.training.output_dir)
         _print_metrics({name.removeprefix("eval_"): value for name, value in record["held_out"].items()})
-        print(f"model in {folder}, curves in {folder / CURVES}, record in {folder / RECORD}")
+        # A run that is over before its first log has none.
+        curves = f", curves in {folder / CURVES}" if (folder / CURVES).is_file() else ""
+        print(f"model in {folder}{curves}, record in {folder / RECORD}")
         if "pushed_to" in record:
             print(f"release in {record['pushed_to']}, read back and equal")
         else:
