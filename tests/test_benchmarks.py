@@ -73,19 +73,8 @@ def test_the_floor_has_every_matrix_product():
 
 def test_the_roofline_says_how_far_a_step_is_from_its_products(tmp_path, monkeypatch, capsys):
     record = tmp_path / "record.json"
-    options = [
-        "--shape",
-        "little",
-        "--batch",
-        "2",
-        "--length",
-        "16",
-        "--rounds",
-        "3",
-        "--uncompiled",
-        "--json",
-        str(record),
-    ]
+    options = ["--shape", "little", "--batch", "2", "--length", "16", "--rounds", "3", "--uncompiled"]
+    options += ["--json", str(record)]
     monkeypatch.setattr(sys, "argv", ["roofline.py", *options])
     runpy.run_path(str(BENCHMARKS / "roofline.py"), run_name="__main__")
     assert "| **step over floor** |" in capsys.readouterr().out
