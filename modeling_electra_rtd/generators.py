@@ -164,8 +164,9 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         # fp32 from here: bf16 logits would quantise the sampling distribution.
         log_probs = output.logits.flatten(0, 1).float().log_softmax(dim=-1)
         original = input_ids.gather(1, chosen.positions)
-        text_log_probs = log_probs.gather(1, original.view(-1, 1)).view(original.shape)
-        return Proposal(log_probs, -text_log_probs * chosen.weights, states=output.hidden_states[0])
+        # Not gathered: compiled, that gradient is written to memory as zeros first, this one never.
+        losses = functional.nll_loss(log_probs, original.flatten(), reduction="none").view(original.shape)
+        return Proposal(log_probs, losses * chosen.weights, states=output.hidden_states[0])
 
 
 class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
