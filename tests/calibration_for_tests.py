@@ -11,7 +11,7 @@ def measure_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_FAMILIES", families)
     monkeypatch.setattr(calibration, "_DEEP", families[0])
     monkeypatch.setattr(calibration, "ROWS", 4)
-    monkeypatch.setattr(calibration, "_DEEP_ROWS", 4)
+    monkeypatch.setattr(calibration, "FEW_ROWS", 2)
     monkeypatch.setattr(calibration, "_PRODUCTS", ((1, 64, 64, 64), (1, 256, 64, 128), (8, 32, 16, 32)))
     monkeypatch.setattr(calibration, "_ATTENTION_LENGTHS", (64, 128))
     monkeypatch.setattr(calibration, "has_compiler", lambda: False)

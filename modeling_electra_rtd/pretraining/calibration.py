@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
 from ..backbones import backbone_config
 from ..configuration_electra_rtd import ElectraRtdConfig
@@ -33,7 +32,7 @@ from .training_args import ElectraRtdTrainingArguments
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-LENGTH, ROWS = 128, 32
+LENGTH, ROWS, FEW_ROWS = 128, 32, 8
 WARM_UP, TURNS = 2, 3
 # Bytes.
 TINY = 4096
@@ -44,7 +43,7 @@ _FAMILIES: tuple[dict[str, Any], ...] = (
     {"model_type": "modernbert", "intermediate_size": 512, **_COMMON, **_SPECIAL_TOKENS},
 )
 # Of few layers, the logits would be most of what is alive, and gaps and compiled steps not those of a real run.
-_DEEP, _DEEP_ROWS = {**_FAMILIES[0], "num_hidden_layers": 12}, 16
+_DEEP = {**_FAMILIES[0], "num_hidden_layers": 12}
 # (matrices, rows, inner, columns): hidden layers of several widths, the vocabulary, attention of several lengths.
 _PRODUCTS = (
     (1, 4096, 64, 256),
@@ -76,7 +75,8 @@ class Rates:
         call: seconds of a call beside those.
         resident_per_live: memory that a process takes for a byte of live tensors; allocators leave gaps.
         compiled_share: what `torch.compile` leaves of the time outside of matrix products; `None`: not measured.
-        compiled_live_share: and of the bytes that are alive beside weights and optimizer.
+        compiled_resident_per_live: memory that a compiled step's process takes for a byte that the same step
+            uncompiled has alive beside weights and optimizer.
         compiler_bytes: memory of the compiler itself, whatever it compiles, and for each of a step's calls.
     """
 
@@ -85,7 +85,7 @@ class Rates:
     call: float
     resident_per_live: float
     compiled_share: float | None = None
-    compiled_live_share: float | None = None
+    compiled_resident_per_live: float | None = None
     compiler_bytes: tuple[float, float] | None = None
 
     def seconds(self, cost: StepCost, compiled: bool = False) -> float | None:
@@ -105,12 +105,11 @@ class Rates:
         """Bytes at the peak of a step, above the imported libraries; `None` if compiled steps were not measured."""
         if not compiled:
             return self.resident_per_live * cost.memory.peak
-        if self.compiled_live_share is None:
+        if self.compiled_resident_per_live is None:
             return None
-        lasting = cost.memory.weights + cost.memory.optimizer
-        live = lasting + self.compiled_live_share * (cost.memory.peak - lasting)
         compiler, per_call = self.compiler_bytes
-        return compiler + per_call * cost.calls.total() + self.resident_per_live * live
+        passing = self.compiled_resident_per_live * cost.memory.passing
+        return compiler + per_call * cost.calls.total() + self.resident_per_live * cost.memory.lasting + passing
 
     def _seconds_of(self, operator: Operator) -> float:
         if operator.flops:
@@ -146,7 +145,11 @@ def calibrate(precisions: Iterable[str] = tuple(PRECISIONS), compiled: bool = Tr
     for precision in precisions:
         rates[precision] = _in_own_process(_measured_rates, device_type, precision)
         if compiled and (device_type != "cpu" or has_compiler()):
-            rates[precision] = _with_compiled_steps(device_type, precision, rates[precision])
+            steps = (
+                _in_own_process(_measured_compiled, device_type, precision, rates[precision], *shape)
+                for shape in ((_FAMILIES[0], ROWS), (_DEEP, FEW_ROWS), (_DEEP, ROWS))
+            )
+            rates[precision] = with_compiled_steps(rates[precision], *steps)
     return Calibration(device_type, rates, environment())
 
 
@@ -244,9 +247,9 @@ def _counted(family: dict[str, Any], device_type: str, precision: str, rows: int
 def _gaps(device_type: str, precision: str) -> float:
     """Memory that a process takes for a byte of live tensors; the process must be new."""
     # Counting imports what a step needs, too.
-    counted = _counted(_DEEP, device_type, precision, _DEEP_ROWS)
+    counted = _counted(_DEEP, device_type, precision)
     before = _resident(device_type)
-    step = _small_step(_DEEP, device_type, precision, _DEEP_ROWS)
+    step = _small_step(_DEEP, device_type, precision)
     for _ in range(TURNS):
         step()
     return (_resident(device_type) - before) / counted.memory.peak
@@ -301,52 +304,59 @@ def _measured_rates(device_type: str, precision: str) -> Rates:
 
 
 @dataclass(frozen=True)
-class _CompiledStep:
-    """A compiled step: calls of the same step uncompiled, and what `Rates` says of compiling."""
+class CompiledStep:
+    """What was measured of a compiled step.
 
-    calls: int
+    Attributes:
+        cost: of the same step uncompiled.
+        resident: bytes that its process took beside the imported libraries.
+        share: `compiled_share` by this step.
+    """
+
+    cost: StepCost
+    resident: float
     share: float
-    live_share: float
-    compiler_bytes: float
 
 
-def _with_compiled_steps(device_type: str, precision: str, rates: Rates) -> Rates:
-    shallow, deep = (
-        _in_own_process(_measured_compiled, device_type, precision, rates, *shape)
-        for shape in ((_FAMILIES[0], ROWS), (_DEEP, _DEEP_ROWS))
+def with_compiled_steps(rates: Rates, shallow: CompiledStep, deep: CompiledStep, larger: CompiledStep) -> Rates:
+    """Rates that know compiled steps too.
+
+    Args:
+        shallow, deep: two depths, which tell the memory of the compiler by the calls of a step.
+        larger: `deep` with more rows, which tells the memory of tensors.
+    """
+    per_live = (larger.resident - deep.resident) / (larger.cost.memory.passing - deep.cost.memory.passing)
+    # Nothing where another peak of the process has hidden both.
+    rates = dataclasses.replace(
+        rates,
+        compiled_share=larger.share,
+        compiled_resident_per_live=max(0.0, per_live),
+        compiler_bytes=(0.0, 0.0),
     )
-    taken = [(1.0, step.calls, max(1.0, step.compiler_bytes)) for step in (shallow, deep)]
-    return dataclasses.replace(
-        rates, compiled_share=deep.share, compiled_live_share=deep.live_share, compiler_bytes=fitted(taken)
-    )
+    compiler = [(step, step.resident - rates.resident(step.cost, compiled=True)) for step in (shallow, deep)]
+    taken = [(1.0, step.cost.calls.total(), max(1.0, left)) for step, left in compiler]
+    return dataclasses.replace(rates, compiler_bytes=fitted(taken))
 
 
 def _measured_compiled(
     device_type: str, precision: str, rates: Rates, family: dict[str, Any], rows: int
-) -> _CompiledStep:
+) -> CompiledStep:
     """Measure a compiled step; the process must be new."""
     if device_type == "cpu":
         tune_cpu_memory()
-    counted = _counted(family, device_type, precision, rows)
+    cost = _counted(family, device_type, precision, rows)
     before = _resident(device_type)
     step = _small_step(family, device_type, precision, rows, compiled=True)
     _median_seconds(step, device_type)
     # Before there is a second step, whose memory is not the compiled one's.
     resident = _resident(device_type) - before
-    live = _live_peak(step, device_type)
     plain = _small_step(family, device_type, precision, rows)
     # In turns: minutes apart, a machine is not equally fast.
     ratio = statistics.median(
         _median_seconds(step, device_type) / _median_seconds(plain, device_type) for _ in range(TURNS)
     )
-    products = rates.product_seconds(counted)
-    lasting = counted.memory.weights + counted.memory.optimizer
-    return _CompiledStep(
-        calls=counted.calls.total(),
-        share=share_left(ratio, products, rates.seconds(counted) - products),
-        live_share=live / (counted.memory.peak - lasting),
-        compiler_bytes=resident - rates.resident_per_live * (lasting + live),
-    )
+    products = rates.product_seconds(cost)
+    return CompiledStep(cost, resident, share_left(ratio, products, rates.seconds(cost) - products))
 
 
 def _timed_products(device_type: str, dtype: torch.dtype) -> Iterator[tuple[Operator, float]]:
@@ -394,20 +404,3 @@ def _resident(device_type: str) -> int:
     if device_type == "cuda":
         return torch.cuda.max_memory_reserved()
     return peak_resident_bytes()
-
-
-def _live_peak(step: Step, device_type: str) -> int:
-    """Bytes that a step has alive at most, beside what is alive before it."""
-    if device_type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    live = peak = 0
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            peak = max(peak, live)
-    return peak

@@ -91,9 +91,19 @@ class Memory:
     peak: int
 
     @property
+    def lasting(self) -> int:
+        """What stays from step to step."""
+        return self.weights + self.optimizer
+
+    @property
+    def passing(self) -> int:
+        """The most that is alive at one time beside what lasts."""
+        return self.peak - self.lasting
+
+    @property
     def workspace(self) -> int:
         """What else is alive at the peak, less the gradients that are not there yet."""
-        return self.peak - self.weights - self.optimizer - self.activations
+        return self.passing - self.activations
 
 
 @dataclass(frozen=True)
