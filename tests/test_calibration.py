@@ -137,3 +137,4 @@ def test_compiled_steps_are_measured(monkeypatch):
     rates = calibration.calibrate(["fp32"]).rates["fp32"]
     # Its memory is that of the tests before it.
     assert rates.compiled_share >= 0 and min(rates.compiler_bytes) >= 0 and rates.compiled_resident_per_live >= 0
+    assert rates.resident(COST, compiled=True) > 0
