@@ -112,7 +112,7 @@ def test_a_measured_machine_takes_time_for_everything(monkeypatch):
 
 
 def test_memory_of_compiled_steps_is_what_two_depths_and_two_batches_took():
-    def measured(calls: int, peak: int, share: float) -> CompiledStep:
+    def measured(calls: int, peak: int, share: float | None = None) -> CompiledStep:
         cost = StepCost(
             calls=Counter({Operator("gelu", DISCRIMINATOR, "float32", 0, 8): calls}),
             memory=dataclasses.replace(COST.memory, peak=peak),
@@ -120,7 +120,7 @@ def test_memory_of_compiled_steps_is_what_two_depths_and_two_batches_took():
         )
         return CompiledStep(cost, RATES.resident(cost, compiled=True), share)
 
-    steps = measured(20, 1000, 0.9), measured(120, 3000, 0.7), measured(120, 9000, 0.6)
+    steps = measured(20, 1000), measured(120, 3000), measured(120, 9000, 0.6)
     plain = dataclasses.replace(RATES, compiled_share=None, compiled_resident_per_live=None, compiler_bytes=None)
     fitted_rates = with_compiled_steps(plain, *steps)
     assert fitted_rates.compiled_share == 0.6

@@ -145,11 +145,10 @@ def calibrate(precisions: Iterable[str] = tuple(PRECISIONS), compiled: bool = Tr
     for precision in precisions:
         rates[precision] = _in_own_process(_measured_rates, device_type, precision)
         if compiled and (device_type != "cpu" or has_compiler()):
-            steps = (
-                _in_own_process(_measured_compiled, device_type, precision, rates[precision], *shape)
-                for shape in ((_FAMILIES[0], ROWS), (_DEEP, FEW_ROWS), (_DEEP, ROWS))
-            )
-            rates[precision] = with_compiled_steps(rates[precision], *steps)
+            measured = partial(_in_own_process, _measured_compiled, device_type, precision)
+            shallow, deep = measured(_FAMILIES[0], ROWS), measured(_DEEP, FEW_ROWS)
+            larger = measured(_DEEP, ROWS, rates[precision])
+            rates[precision] = with_compiled_steps(rates[precision], shallow, deep, larger)
     return Calibration(device_type, rates, environment())
 
 
@@ -310,12 +309,12 @@ class CompiledStep:
     Attributes:
         cost: of the same step uncompiled.
         resident: bytes that its process took beside the imported libraries.
-        share: `compiled_share` by this step.
+        share: `compiled_share` by this step; `None` where it was not timed.
     """
 
     cost: StepCost
     resident: float
-    share: float
+    share: float | None = None
 
 
 def with_compiled_steps(rates: Rates, shallow: CompiledStep, deep: CompiledStep, larger: CompiledStep) -> Rates:
@@ -323,7 +322,7 @@ def with_compiled_steps(rates: Rates, shallow: CompiledStep, deep: CompiledStep,
 
     Args:
         shallow, deep: two depths, which tell the memory of the compiler by the calls of a step.
-        larger: `deep` with more rows, which tells the memory of tensors.
+        larger: `deep` with more rows, which tells the memory of tensors, and what compiling leaves of the time.
     """
     per_live = (larger.resident - deep.resident) / (larger.cost.memory.passing - deep.cost.memory.passing)
     # Nothing where another peak of the process has hidden both.
@@ -339,17 +338,20 @@ def with_compiled_steps(rates: Rates, shallow: CompiledStep, deep: CompiledStep,
 
 
 def _measured_compiled(
-    device_type: str, precision: str, rates: Rates, family: dict[str, Any], rows: int
+    device_type: str, precision: str, family: dict[str, Any], rows: int, rates: Rates | None = None
 ) -> CompiledStep:
-    """Measure a compiled step; the process must be new."""
+    """Measure a compiled step, with `rates` its time as well; the process must be new."""
     if device_type == "cpu":
         tune_cpu_memory()
     cost = _counted(family, device_type, precision, rows)
     before = _resident(device_type)
     step = _small_step(family, device_type, precision, rows, compiled=True)
-    _median_seconds(step, device_type)
+    for _ in range(TURNS):
+        step()
     # Before there is a second step, whose memory is not the compiled one's.
     resident = _resident(device_type) - before
+    if rates is None:
+        return CompiledStep(cost, resident)
     plain = _small_step(family, device_type, precision, rows)
     # In turns: minutes apart, a machine is not equally fast.
     ratio = statistics.median(
