@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 
+import pytest
 from hypothesis import settings
 
 
@@ -33,3 +34,11 @@ def pytest_runtest_setup() -> None:
 
     # What a test draws does not depend on the tests before it, nor on how many processes share them.
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Folders of prepared blocks and of their tokenizer, which no test writes into."""
+    from corpus_for_tests import make_blocks
+
+    return make_blocks(tmp_path_factory.mktemp("data"))

@@ -5,16 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import SMALL_RUN, make_blocks
+from corpus_for_tests import SMALL_RUN
 
 from modeling_electra_rtd.cli import main as electra_rtd
 from modeling_electra_rtd.pretraining.plan import planned_config
 from modeling_electra_rtd.pretraining.recipes import read_recipe
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-    return make_blocks(tmp_path_factory.mktemp("data"))[0]
 
 
 @pytest.fixture
@@ -35,7 +30,9 @@ def test_every_variant_changes_what_its_name_says(script, data):
     configs = {}
     for name in script.VARIANTS:
         changes = dict(text.split("=", 1) for text in script.changes_of(name))
-        configs[name], _ = planned_config(read_recipe(script.RECIPE, {"blocks": data, "max_length": "32", **changes}))
+        configs[name], _ = planned_config(
+            read_recipe(script.RECIPE, {"blocks": data[0], "max_length": "32", **changes})
+        )
     fields = {name: config.objective_fields() for name, config in configs.items()}
     assert all(fields[name]["objective"] == name for name in fields if name in script.OBJECTIVES)
     assert {fields[name]["embedding_sharing"] for name in fields} == {"none", "tied", "tied_words", "all", "gdes"}
@@ -52,7 +49,7 @@ def test_variants_side_by_side(script, data, tmp_path, capsys):
     for split in ("train", "dev"):
         (task / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n", encoding="utf-8")
     small = {**SMALL_RUN, "max_length": "32", "eval_strategy": "no", "save_strategy": "no"}
-    command = ["--blocks", data, "--output-dir", str(tmp_path / "runs"), "--variants", "rtd", "mlm"]
+    command = ["--blocks", data[0], "--output-dir", str(tmp_path / "runs"), "--variants", "rtd", "mlm"]
     command += ["--set", *(f"{name}={value}" for name, value in small.items())]
     command += ["--task", "sst2", "--data-dir", str(task), "--task-set", "max_steps=1"]
     assert script.main(command) == 0

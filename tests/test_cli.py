@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
+from corpus_for_tests import SMALL_RUN, write_corpus
 from transformers import AutoTokenizer, ElectraConfig, ElectraForPreTraining
 from transformers.utils import logging
 
@@ -35,11 +35,6 @@ MODEL = (
     '{"model_type": "electra", "hidden_size": 32, "intermediate_size": 48, '
     '"num_hidden_layers": 1, "num_attention_heads": 2}'
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[str, str]:
-    return make_blocks(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

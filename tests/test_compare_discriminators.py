@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpus_for_tests import make_blocks
 from transformers import AutoTokenizer, ElectraConfig
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.pretraining.run import evaluate
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[str, str]:
-    return make_blocks(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import SMALL_RUN, make_blocks
+from corpus_for_tests import SMALL_RUN
 
 from modeling_electra_rtd.cli import main as electra_rtd
 
@@ -14,11 +14,6 @@ MODEL = (
     '{"model_type": "electra", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, '
     '"num_attention_heads": 2}'
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-    return make_blocks(tmp_path_factory.mktemp("data"))[0]
 
 
 @pytest.fixture
@@ -50,7 +45,7 @@ def settings(data: str, **changes: str) -> list[str]:
 
 def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_path, capsys):
     variants = ["--variant", "muon", "--variant", "adamw", "muon_learning_rate=none", "--seeds", "1"]
-    changes = settings(data, save_strategy="steps", save_steps="1")
+    changes = settings(data[0], save_strategy="steps", save_steps="1")
     comparison = ["tiny", "--output-dir", str(tmp_path), *variants, "--set", *changes]
     assert script.main(comparison) == 0
     shown = capsys.readouterr().out
@@ -101,7 +96,7 @@ def test_a_line_is_the_mean_of_its_seeds(script):
 
 @pytest.mark.parametrize("equal", ["tokens", "flops"])
 def test_a_budget_is_that_of_the_first_variant(script, data, equal):
-    common = {**script.overrides_of(settings(data)), "max_steps": "40"}
+    common = {**script.overrides_of(settings(data[0])), "max_steps": "40"}
     half = {"initial_batch_size": "2", "batch_size_warmup_steps": "1000"}
     planned = script.planned_runs("tiny", {"full": {}, "half": half}, common, equal)
     (first, full), (second, growing) = planned.values()
@@ -136,7 +131,7 @@ def test_the_nearest_number_of_steps(script):
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_work(script, data, tmp_path, capsys, more, said):
-    assert script.main(["tiny", "--output-dir", str(tmp_path), *more, "--set", *settings(data)]) == 2
+    assert script.main(["tiny", "--output-dir", str(tmp_path), *more, "--set", *settings(data[0])]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not script.executed and not list(tmp_path.iterdir())

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from corpus_for_tests import make_blocks
 from test_calibration import RATES
 from test_cli import MODEL, fails
 
@@ -19,11 +18,6 @@ from modeling_electra_rtd.pretraining.run import pair_config
 
 
 SMALL = ["--discriminator", MODEL, "--vocab-size", "200", "--max-length", "32", "--per-device-train-batch-size", "4"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[str, str]:
-    return make_blocks(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpus_for_tests import SMALL_RUN, make_blocks, write_corpus
+from corpus_for_tests import SMALL_RUN, write_corpus
 from safetensors.torch import load_file
 from tiny import tiny_pair
 from transformers import AutoModel, AutoTokenizer, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
@@ -18,11 +18,6 @@ from modeling_electra_rtd.recipe_files import configuration_folder
 
 
 SHIPPED = sorted(path.stem for path in (configuration_folder() / "pretrain").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[str, str]:
-    return make_blocks(tmp_path_factory.mktemp("data"))
 
 
 def recipe(data, folder: Path, model: dict | None = None, **training):

@@ -5,15 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import make_blocks
 
 from modeling_electra_rtd.data.blocks import load_blocks
 from modeling_electra_rtd.data.tokenization import load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[str, str]:
-    return make_blocks(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

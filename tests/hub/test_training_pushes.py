@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from client_for_tests import run_stranger
-from corpus_for_tests import SMALL_RUN, make_blocks
+from corpus_for_tests import SMALL_RUN
 from hub_server import TOKENS, Fault
 
 from modeling_electra_rtd.sharing.scan import uploadable_files
@@ -24,9 +24,9 @@ OPTIONS = SMALL_RUN | {
 }
 
 
-@pytest.fixture(scope="module")
-def blocks(tmp_path_factory) -> str:
-    return make_blocks(tmp_path_factory.mktemp("data"))[0]
+@pytest.fixture
+def blocks(data) -> str:
+    return data[0]
 
 
 def pretrain(client, blocks: str, folder: Path, **options: str):
