@@ -30,6 +30,8 @@ def test_a_picture_of_the_curves(tmp_path):
     [
         (["discriminator_loss", "discriminator_auc", "grad_norm"], ["Discriminator loss", "AUC", "Gradient norm"]),
         (["masked_lm_loss"], ["Masked-LM loss"]),
+        (["discriminator_precision", "discriminator_recall"], ["Precision and recall on replaced tokens"]),
+        (["replaced_rate"], ["Replaced rate"]),
     ],
 )
 def test_an_objective_without_a_generator_has_its_own_panels(metrics, titles, tmp_path, monkeypatch):

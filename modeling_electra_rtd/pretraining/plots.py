@@ -13,16 +13,16 @@ from matplotlib import pyplot  # noqa: E402
 CURVES = "curves.png"
 
 _COLUMNS = 3
-# One panel each, where the objective has it: title, then metrics of the training log; the held-out twin of a metric is
-# named eval_<metric>.
+# One panel each, where the objective has it: metrics of the training log, and what the title calls them; the held-out
+# twin of a metric is named eval_<metric>.
 _PANELS = (
-    ("Generator loss (nats)", ("generator_loss",)),
-    ("Discriminator loss (nats)", ("discriminator_loss",)),
-    ("Masked-LM loss of the discriminator (nats)", ("masked_lm_loss",)),
-    ("AUC on replaced tokens", ("discriminator_auc",)),
-    ("Precision and recall on replaced tokens", ("discriminator_precision", "discriminator_recall")),
-    ("Masked-LM accuracy and replaced rate", ("mlm_accuracy", "replaced_rate")),
-    ("Gradient norm", ("grad_norm",)),
+    {"generator_loss": "generator loss (nats)"},
+    {"discriminator_loss": "discriminator loss (nats)"},
+    {"masked_lm_loss": "masked-LM loss of the discriminator (nats)"},
+    {"discriminator_auc": "AUC on replaced tokens"},
+    {"discriminator_precision": "precision", "discriminator_recall": "recall on replaced tokens"},
+    {"mlm_accuracy": "masked-LM accuracy", "replaced_rate": "replaced rate"},
+    {"grad_norm": "gradient norm"},
 )
 
 
@@ -36,15 +36,16 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str)
         Whether there was anything to draw.
     """
     logged = {name.removeprefix("eval_") for entry in log_history for name in entry}
-    panels = [panel for panel in _PANELS if not logged.isdisjoint(panel[1])]
+    panels = [{metric: name for metric, name in panel.items() if metric in logged} for panel in _PANELS]
+    panels = [panel for panel in panels if panel]
     if not panels:
         return False
     rows = -(-len(panels) // _COLUMNS)
     figure, axes = pyplot.subplots(rows, _COLUMNS, figsize=(15, 4 * rows), constrained_layout=True, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    for axis, (name, metrics) in zip(axes.flat[: len(panels)], panels, strict=True):
-        for number, metric in enumerate(metrics):
+    for axis, panel in zip(axes.flat[: len(panels)], panels, strict=True):
+        for number, metric in enumerate(panel):
             label = metric.removeprefix("discriminator_").replace("_", " ")
             color = f"C{number}"
             for prefix, style in (("", {"alpha": 0.45, "linewidth": 1}), ("eval_", {"marker": "o", "markersize": 3})):
@@ -52,7 +53,8 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str)
                 if points:
                     kind = "held out" if prefix else "training"
                     axis.plot(*zip(*points, strict=True), color=color, label=f"{label}, {kind}", **style)
-        axis.set_title(name)
+        names = " and ".join(panel.values())
+        axis.set_title(names[0].upper() + names[1:])
         axis.set_xlabel("optimizer step")
         axis.grid(alpha=0.3)
         if axis.has_data():
