@@ -98,9 +98,6 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
 
     held_out = record["held_out"]
     table = Table(title="quickstart", show_header=False)
-    table.add_column()
-    # Paths are there to be copied: they wrap rather than end in dots.
-    table.add_column(overflow="fold")
     rows = {
         "text": f"{corpus.stat().st_size / 1e6:.1f} MB, {len(documents):,} documents",
         "blocks": f"{manifest['splits']['train']['blocks']:,} of {manifest['max_length']} tokens, "
@@ -114,14 +111,22 @@ def quickstart(output_dir: str, max_steps: int | None = None) -> dict[str, Any]:
         f"{_accuracy(tuned['from_scratch']):.3f} from scratch",
         "stock transformers": ", ".join(f"{name}: {len(found['missing'])} missing" for name, found in release.items()),
         "whole time": f"{time.perf_counter() - started:.0f} s",
-        "release, model card": f"{folder / 'release'}, {folder / 'release' / CARD}",
-        "joint model, curves": f"{folder / 'model'}, {folder / 'model' / CURVES}",
-        "fine-tuned model, table": f"{folder / 'word-order' / 'seed-0'}, {folder / 'word-order' / TABLE}",
-        "heat map": str(folder / "inspect.html"),
     }
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
+    files = {
+        "release": folder / "release",
+        "model card": folder / "release" / CARD,
+        "joint model": folder / "model",
+        "curves": folder / "model" / CURVES,
+        "fine-tuned model": folder / "word-order" / "seed-0",
+        "its table": folder / "word-order" / TABLE,
+        "heat map": folder / "inspect.html",
+    }
+    for name, path in files.items():
+        # Paths are there to be copied: a line each, whatever the terminal's width.
+        console.print(f"{name:<18}{path}", soft_wrap=True, highlight=False, markup=False)
     return record
 
 

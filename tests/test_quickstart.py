@@ -16,6 +16,7 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     assert record["steps"] == 3
     shown = capsys.readouterr().out
     assert "held-out AUC on replaced tokens" in shown and "P_d" in shown
+    assert f" {folder / 'model' / 'curves.png'}\n" in shown
     assert "root: 0 missing" in shown and "generator: 0 missing" in shown
     for name in (
         "release/model.safetensors",
