@@ -151,25 +151,26 @@ def mask_tokens(
     return input_ids.scatter(1, chosen.positions, torch.where(hidden, mask_token_id, original))
 
 
-def sample_tokens(log_probs: Tensor, uniforms: Tensor) -> Tensor:
-    """Exact samples from softmax(log_probs) by the inverse CDF, one uniform a row, in two levels.
+def sample_tokens(scores: Tensor, uniforms: Tensor) -> Tensor:
+    """Exact samples from softmax(scores) by the inverse CDF, one uniform a row, in two levels.
 
     A running sum over the whole vocabulary would be one more serial pass over (rows, vocabulary); summing blocks of
     about sqrt(vocabulary) entries, and running sums over the blocks and inside the one that is hit, reads it once.
     Random numbers are what sampling costs on a CPU: Gumbel-max draws one for every vocabulary entry.
 
     Args:
-        log_probs: `(rows, vocabulary)` float32, normalised or not (as after a division by a temperature).
+        scores: `(rows, vocabulary)` float32, log-probabilities up to a constant of the row.
         uniforms: `(rows,)` in [0, 1).
 
     Returns:
         `(rows,)` int64.
     """
-    vocabulary = log_probs.shape[1]
+    vocabulary = scores.shape[1]
     width = math.isqrt(vocabulary - 1) + 1
     whole = vocabulary // width * width
+    highest = scores.amax(dim=-1, keepdim=True)
     # In place: on a CPU one more tensor of this size costs as much as the exponentials.
-    weights = (log_probs - log_probs.amax(dim=1, keepdim=True)).exp_()
+    weights = (scores - highest).exp_()
     sums = weights[:, :whole].unflatten(1, (-1, width)).sum(dim=2)
     if whole < vocabulary:
         sums = torch.cat([sums, weights[:, whole:].sum(dim=1, keepdim=True)], dim=1)
@@ -180,9 +181,11 @@ def sample_tokens(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     # Counting the ends at or below the target skips entries of probability 0, also for a uniform of exactly 0.
     block = (block_ends <= target).sum(dim=1, keepdim=True).clamp(max=block_ends.shape[1] - 1)
     before = torch.where(block > 0, block_ends.gather(1, (block - 1).clamp(min=0)), 0.0)
-    tokens = block * width + torch.arange(width, device=log_probs.device)
+    tokens = block * width + torch.arange(width, device=scores.device)
+    # From the scores: weights that are only summed are never written to memory by a compiled step.
+    inside = (scores.gather(1, tokens.clamp(max=vocabulary - 1)) - highest).exp()
     # The last block may be shorter than the others.
-    inside = torch.where(tokens < vocabulary, weights.gather(1, tokens.clamp(max=vocabulary - 1)), 0.0)
+    inside = torch.where(tokens < vocabulary, inside, 0.0)
     token_ends = inside.cumsum(dim=1)
     # The two levels round differently: keep the target inside the block that was hit.
     rest = (target - before).clamp(min=0.0).minimum(token_ends[:, -1:] * (1 - 2**-23))

@@ -18,7 +18,7 @@ from .backbones import backbone_of, build_encoder, build_masked_lm, config_from,
 from .checkpoint_layout import GENERATOR_SUBFOLDER, generates_by_masked_lm, joined, objective_of, root_architecture
 from .corruption import ChosenPositions
 from .encoder_inputs import EncoderInputs
-from .objectives import Terms, token_log_probs
+from .objectives import Terms, token_log_probs, token_losses
 from .release_push import PushedAsRelease
 from .stock_models import masked_lm_head, masked_lm_logits
 
@@ -27,7 +27,9 @@ class Proposal(NamedTuple):
     """What a generator says of a text.
 
     Attributes:
-        log_probs: `(batch * k, vocab_size)` float32, normalised, at the chosen positions.
+        scores: `(batch * k, vocab_size)` float32, at the chosen positions, log-probabilities up to a constant of the
+            row.
+        log_normalizers: `(batch * k, 1)` float32 without gradient, that constant.
         losses: float32 in nats, minus log-probabilities of the text, `(batch, k)` or `(batch, sequence)`, 0 outside
             the terms; `None` where nothing learns.
         text_log_probs: `(batch, sequence)` float32 without gradient, of every token; `None` where only the chosen
@@ -35,7 +37,8 @@ class Proposal(NamedTuple):
         states: `(batch, k, hidden_size)`, what a masked-LM generator projects onto the vocabulary.
     """
 
-    log_probs: Tensor
+    scores: Tensor
+    log_normalizers: Tensor
     losses: Tensor | None
     text_log_probs: Tensor | None = None
     states: Tensor | None = None
@@ -162,11 +165,11 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         """
         output = self(masked_input_ids, positions=chosen.positions, **inputs)
         # fp32 from here: bf16 logits would quantise the sampling distribution.
-        log_probs = output.logits.flatten(0, 1).float().log_softmax(dim=-1)
+        scores = output.logits.flatten(0, 1).float()
         original = input_ids.gather(1, chosen.positions)
-        # Not gathered: compiled, that gradient is written to memory as zeros first, this one never.
-        losses = functional.nll_loss(log_probs, original.flatten(), reduction="none").view(original.shape)
-        return Proposal(log_probs, losses * chosen.weights, states=output.hidden_states[0])
+        losses, log_normalizers = token_losses(scores, original.flatten())
+        weighted = losses.view_as(original) * chosen.weights
+        return Proposal(scores, log_normalizers, weighted, states=output.hidden_states[0])
 
 
 class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
@@ -251,8 +254,8 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
         log_probs = token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten()).view(input_ids.shape)
         with torch.no_grad():
             at_chosen = states.gather(1, chosen.positions[..., None].expand(-1, -1, states.shape[-1]))
-            noise = self._logits(at_chosen.flatten(0, 1)).float().log_softmax(dim=-1)
-        return Proposal(noise, -log_probs * candidates, log_probs.detach())
+            noise = self._logits(at_chosen.flatten(0, 1)).float()
+        return Proposal(noise, noise.logsumexp(dim=-1, keepdim=True), -log_probs * candidates, log_probs.detach())
 
     def _logits(self, states: Tensor) -> Tensor:
         return functional.linear(states, self.get_input_embeddings().weight, self.bias)
@@ -290,4 +293,4 @@ class TableGenerator(nn.Module):
         counts = self.token_counts.float()
         log_probs = counts.log() - counts.sum().log()
         rows = chosen.positions.numel()
-        return Proposal(log_probs.expand(rows, -1), None, log_probs[input_ids])
+        return Proposal(log_probs.expand(rows, -1), log_probs.new_zeros(rows, 1), None, log_probs[input_ids])

@@ -376,21 +376,20 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     ) -> Draw:
         original = input_ids.gather(1, chosen.positions)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.generator_feedback != "none"):
-            to_draw = proposal.log_probs / temperature
+            to_draw = proposal.scores / temperature
             if self.config.disallow_correct:
                 to_draw = to_draw.scatter(1, original.view(-1, 1), -math.inf)
         with torch.no_grad():
-            log_probs = proposal.log_probs.detach()
+            scores = proposal.scores.detach()
             sampled_ids = sample_tokens(to_draw, uniforms.flatten()).view_as(original)
-            of_samples, of_text = (
-                log_probs.gather(1, ids.view(-1, 1)).view(ids.shape) for ids in (sampled_ids, original)
-            )
-            is_best = of_text == log_probs.amax(dim=-1).view(original.shape)
+            of_samples, of_text = (scores.gather(1, ids.view(-1, 1)) for ids in (sampled_ids, original))
+            log_probs = (of_samples - proposal.log_normalizers).view_as(original)
+            is_best = (of_text == scores.amax(dim=-1, keepdim=True)).view_as(original)
             return Draw(
                 proposal=proposal,
                 to_draw=to_draw,
                 sampled_ids=sampled_ids,
-                sampled_log_probs=at_positions(of_samples * chosen.weights, chosen, input_ids),
+                sampled_log_probs=at_positions(log_probs * chosen.weights, chosen, input_ids),
                 is_correct=at_positions(is_best & (chosen.weights > 0), chosen, input_ids),
             )
 

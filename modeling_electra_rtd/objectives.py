@@ -9,7 +9,7 @@ Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -218,9 +218,45 @@ def detection_losses(logits: Tensor, is_replaced: Tensor, mask: Tensor) -> Tenso
 def _losses_at_chosen(hidden: Tensor, heads: Heads, text: CorruptedText) -> tuple[Tensor, Tensor]:
     logits = heads.predict(_at(hidden, text.chosen.positions)).float()
     original = text.input_ids.gather(1, text.chosen.positions)
-    losses = functional.cross_entropy(logits.flatten(0, 1), original.flatten(), reduction="none").view_as(original)
+    losses = token_losses(logits.flatten(0, 1), original.flatten())[0].view_as(original)
     is_recovered = (logits.argmax(dim=-1) == original) & (text.chosen.weights > 0)
     return losses * text.chosen.weights, is_recovered
+
+
+class _TokenLosses(torch.autograd.Function):
+    """Cross-entropy over a vocabulary whose gradient is one pass over it, softmax less a comparison.
+
+    Left to torch, a compiled step goes over the vocabulary once more, to add up numbers of which all but one are 0;
+    on a CPU that takes longer than the exponentials (docs/LOG.md).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        scores_of_tokens = scores.gather(1, token_ids[:, None])
+        losses = -scores.log_softmax(dim=-1).gather(1, token_ids[:, None])
+        log_normalizers = losses + scores_of_tokens
+        ctx.save_for_backward(scores, log_normalizers, token_ids)
+        ctx.mark_non_differentiable(log_normalizers)
+        return losses[:, 0], log_normalizers
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        scores, log_normalizers, token_ids = ctx.saved_tensors
+        # Half the width of an id, so that the comparison keeps up with the exponentials.
+        vocabulary = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
+        probs = (scores - log_normalizers).exp_()
+        return probs.sub_((vocabulary == token_ids.int()[:, None]).float()).mul_(gradient[:, None]), None
+
+
+def token_losses(scores: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the log-probabilities of tokens, `(n,)` float32 in nats; and `(n, 1)` without gradient, what a row's
+    scores exceed log-probabilities by.
+
+    Args:
+        scores: `(n, vocab_size)` float32.
+        token_ids: `(n,)`.
+    """
+    return _TokenLosses.apply(scores, token_ids)
 
 
 def token_log_probs(predict: Callable[[Tensor], Tensor], hidden: Tensor, token_ids: Tensor) -> Tensor:
@@ -228,7 +264,7 @@ def token_log_probs(predict: Callable[[Tensor], Tensor], hidden: Tensor, token_i
     computed again in the backward pass, a share of the positions at a time."""
 
     def log_probs(states: Tensor, ids: Tensor) -> Tensor:
-        return -functional.cross_entropy(predict(states).float(), ids, reduction="none")
+        return -token_losses(predict(states).float(), ids)[0]
 
     shares = zip(hidden.split(_ROWS_OF_LOGITS), token_ids.split(_ROWS_OF_LOGITS), strict=True)
     return torch.cat([checkpoint(log_probs, states, ids, use_reentrant=False) for states, ids in shares])

@@ -56,7 +56,8 @@ class Draw(NamedTuple):
 
     Attributes:
         proposal: what the generator said.
-        to_draw: `(batch * k, vocab_size)` float32, the log-probabilities that were drawn from, not normalised.
+        to_draw: `(batch * k, vocab_size)` float32, the log-probabilities that were drawn from, up to a constant of
+            the row.
         sampled_ids: `(batch, k)`.
         sampled_log_probs, is_correct: `(batch, sequence)`, as `sampled_log_probs` and `generator_is_correct` of the
             output.

@@ -19,7 +19,7 @@ from transformers import AutoModelForMaskedLM
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.corruption import candidate_positions, choose_positions, mask_tokens, split_uniforms
-from modeling_electra_rtd.objectives import OBJECTIVES
+from modeling_electra_rtd.objectives import OBJECTIVES, token_losses
 
 
 def step(model):
@@ -33,6 +33,30 @@ def step(model):
     chosen = choose_positions(candidates, 0.15, to_choose)
     assert torch.equal(output.loss_terms, model.count_loss_terms(**batch))
     return batch, output, candidates, mask_tokens(ids, chosen, MASK, 0.85, to_mask)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_losses_of_tokens_are_cross_entropy_and_so_is_their_gradient(compiled):
+    generator = torch.Generator().manual_seed(2)
+    scores = torch.randn(5, 40, generator=generator).mul(4)
+    scores[0, 7], scores[1, 3:] = -math.inf, -math.inf  # tokens that cannot stand there
+    ids = torch.tensor([6, 2, 0, 39, 17])
+    weights = torch.tensor([1.0, -2.0, 0.0, 0.5, 3.0])
+
+    def weighted(losses):
+        return (losses * weights).sum()
+
+    expected, found = (scores.clone().requires_grad_() for _ in range(2))
+    losses = functional.cross_entropy(expected, ids, reduction="none")
+    weighted(losses).backward()
+    ours = torch.compile(token_losses, backend="aot_eager") if compiled else token_losses
+    computed, normalizers = ours(found, ids)
+    weighted(computed).backward()
+    torch.testing.assert_close(computed, losses)
+    torch.testing.assert_close(found.grad, expected.grad)
+    assert (expected.grad[3] > 0).any() and expected.grad[3, 39] < 0
+    torch.testing.assert_close(found - normalizers, scores.log_softmax(dim=-1))
+    assert not normalizers.requires_grad
 
 
 def stock_masked_lm(model):
