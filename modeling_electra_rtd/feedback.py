@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from .corruption import ChosenPositions
+from .objectives import token_losses
 
 
 # Of the relaxation that is differentiated (AMOS, reference implementation).
@@ -57,7 +58,7 @@ class PolicyGradient(nn.Module):
         """
         expected = (states.detach() @ self.baseline).float()
         advantages = rewards + functional.logsigmoid(expected.detach())
-        policy = advantages * functional.cross_entropy(to_draw, sampled.flatten(), reduction="none").view_as(rewards)
+        policy = advantages * token_losses(to_draw, sampled.flatten())[0].view_as(rewards)
         baseline = functional.binary_cross_entropy_with_logits(expected, (-rewards).exp(), reduction="none")
         return (baseline + policy - policy.detach()) * chosen.weights
 
