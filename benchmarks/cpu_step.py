@@ -1,15 +1,17 @@
 """What a step on a CPU gains from each thing that is done for it: each is left out once, in alternation.
 
     python benchmarks/cpu_step.py --shape small --dropout 0.1 --json cpu_step.json
+    python benchmarks/cpu_step.py --shape modern_small --batch 8 --length 512
 
-Left out are dropout and attention of `cpu_dropout.py`, and the two settings of memory of `machine.py`: keeping what is
-freed, and computing again what the backward pass multiplies. Every contender has a process of its own.
+Left out are dropout and attention of `cpu_dropout.py` and `cpu_attention.py`, there the blocks of local layers alone
+where the shape has such layers, and the two settings of memory of `machine.py`: keeping what is freed, and computing
+again what the backward pass multiplies. Every contender has a process of its own.
 """
 
 import statistics
 
 from records import write_record
-from training_steps import Setting, Worker, bf16_here, comparison_parser, in_turns
+from training_steps import MODERN, SHAPES, Setting, Worker, bf16_here, comparison_parser, in_turns
 
 
 CONTENDERS = (
@@ -17,16 +19,18 @@ CONTENDERS = (
     "electra-rtd, stock dropout",
     "electra-rtd, freed memory returned",
     "electra-rtd, recomputed as the compiler has it",
+    "electra-rtd, local layers in whole rows",
 )
 
 
 def main() -> None:
-    parser = comparison_parser(__doc__.partition("\n")[0])
+    parser = comparison_parser(__doc__.partition("\n")[0], [*SHAPES, MODERN])
     parser.add_argument("--uncompiled", action="store_true", help="nothing compiled, and so nothing recomputed")
     arguments = parser.parse_args()
     shape = (arguments.shape, arguments.batch, arguments.length)
     setting = Setting(*shape, arguments.dropout, bf16_here("cpu"), "cpu", not arguments.uncompiled)
-    names = CONTENDERS[: 3 if arguments.uncompiled else 4]
+    senseless = ["recomputed"] * arguments.uncompiled + ["local layers"] * (arguments.shape != MODERN)
+    names = [name for name in CONTENDERS if not any(word in name for word in senseless)]
     workers = [Worker(name, setting) for name in names if name not in arguments.without]
     _, turns = in_turns(workers, arguments.rounds, arguments.steps)
     rows = []
@@ -42,7 +46,7 @@ def main() -> None:
                 "losses": [turns[-1][number]["generator_loss"], turns[-1][number]["discriminator_loss"]],
             }
         )
-    print(f"ELECTRA {arguments.shape}, {arguments.batch} x {arguments.length}, dropout {arguments.dropout}\n")
+    print(f"{arguments.shape}, {arguments.batch} x {arguments.length}, dropout {arguments.dropout}\n")
     print("| contender | s/step | times the first | peak MB | losses |")
     print("|---|---|---|---|---|")
     for row in rows:

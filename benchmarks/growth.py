@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from records import write_record
 from torch import nn
-from training_steps import SHAPES, Setting, Worker, bf16_here, our_pair
+from training_steps import MODERN, SHAPES, Setting, Worker, bf16_here, our_pair
 
-from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
+from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdTrainingArguments
 from modeling_electra_rtd.machine import tune_cpu_memory
 from modeling_electra_rtd.pretraining.calibration import Calibration, calibrate, load_calibration
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
@@ -54,21 +54,22 @@ def run_of(setting: Setting) -> ElectraRtdTrainingArguments:
 
 def counted(setting: Setting) -> StepCost:
     """The step of a setting, counted."""
-    discriminator_config, generator_config = setting.configs()
-    config = ElectraRtdConfig(discriminator_config=discriminator_config, generator_config=generator_config)
-    return count_step(lambda: ElectraRtdForPreTraining(config), run_of(setting), setting.length, setting.device)
+    return count_step(
+        lambda: ElectraRtdForPreTraining(setting.pair_config()), run_of(setting), setting.length, setting.device
+    )
 
 
-def growth(setting: Setting, calibration: Calibration, steps: int) -> dict[str, Any]:
-    """One batch and length: measured and predicted."""
+def growth(setting: Setting, calibration: Calibration | None, steps: int) -> dict[str, Any]:
+    """One batch and length: measured and, where the machine was calibrated, predicted."""
     cost = counted(setting)
-    rates = calibration.rates["bf16" if setting.bf16 else "fp32"]
+    rates = None if calibration is None else calibration.rates["bf16" if setting.bf16 else "fp32"]
     worker = Worker("electra-rtd", setting)
     worker.run(WARM_UP)
     measured = worker.run(steps)
     worker.stop()
     seconds = statistics.median(measured["seconds"])
-    predicted, memory = rates.seconds(cost, setting.compiled), rates.resident(cost, setting.compiled)
+    predicted = None if rates is None else rates.seconds(cost, setting.compiled)
+    memory = None if rates is None else rates.resident(cost, setting.compiled)
     return {
         "batch": setting.batch,
         "length": setting.length,
@@ -167,7 +168,7 @@ def print_growth(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--shape", choices=[*SHAPES, MODERN], default="small")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 128], help="rows, of 128 positions")
     parser.add_argument("--lengths", type=int, nargs="*", default=[128, 512, 2048], help="at constant tokens")
     parser.add_argument("--tokens", type=int, default=4096, help="of a step of every length")
@@ -180,6 +181,9 @@ def main() -> None:
     parser.add_argument("--without-processes", action="store_true", help="leave out two processes against one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--calibration", metavar="FILE", help="of this machine; by default it is measured")
+    parser.add_argument(
+        "--without-predictions", action="store_true", help="leave out calibration, which takes minutes"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the record here as well")
     parser.add_argument("--rank-of", metavar="SETTING", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -193,22 +197,26 @@ def main() -> None:
     def setting(batch: int, length: int = 128, shape: str = arguments.shape) -> Setting:
         return Setting(shape, batch, length, arguments.dropout, bf16, arguments.device, arguments.compiled)
 
-    if arguments.calibration:
+    if arguments.without_predictions:
+        calibration = None
+    elif arguments.calibration:
         calibration = load_calibration(arguments.calibration)
     else:
         calibration = calibrate(["bf16" if bf16 else "fp32"], compiled=arguments.compiled)
     record: dict[str, Any] = {}
-    print(f"ELECTRA {arguments.shape}, dropout {arguments.dropout}, {'bf16' if bf16 else 'fp32'}\n")
+    print(f"{arguments.shape}, dropout {arguments.dropout}, {'bf16' if bf16 else 'fp32'}\n")
     settings = {
         "batches": [setting(batch) for batch in arguments.batches],
         "lengths": [setting(max(1, arguments.tokens // length), length) for length in arguments.lengths],
     }
     for name, chosen in settings.items():
         record[name] = [growth(each, calibration, arguments.steps) for each in chosen]
-        print_growth(record[name])
+        if chosen:
+            print_growth(record[name])
     record["shares"] = [shares(setting(8, shape=shape)) for shape in arguments.share_shapes]
-    print("| shape | generator's share of FLOPs | of the time of both networks |")
-    print("|---|---|---|")
+    if record["shares"]:
+        print("| shape | generator's share of FLOPs | of the time of both networks |")
+        print("|---|---|---|")
     for row in record["shares"]:
         print(f"| {row['shape']} | {row['counted_share']:.1%} | {row['measured_share']:.1%} |")
     if not arguments.without_processes and arguments.device == "cpu":

@@ -27,7 +27,7 @@ from training_steps import SHAPES
 from transformers import AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining, PreTrainedTokenizerBase
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator, ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
+from modeling_electra_rtd.cpu_attention import use_cpu_layers
 from modeling_electra_rtd.data.documents import read_lines
 from modeling_electra_rtd.data.tokenization import load_tokenizer
 from modeling_electra_rtd.model_reference import find_model, holds_pair
@@ -108,7 +108,7 @@ def inspecting(folder: str, bf16: bool, setting: argparse.Namespace) -> Contende
     model, tokenizer = load_for_inspection(folder)
     model = model.to(setting.device)
     if setting.device == "cpu":
-        use_cpu_dropout(model)
+        use_cpu_layers(model)
     return lambda lines: list(inspect_texts(model, tokenizer, lines, bf16=bf16))
 
 

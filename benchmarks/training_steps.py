@@ -10,20 +10,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, PreTrainedConfig
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
 from modeling_electra_rtd.backbones import generator_config_for
-from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
+from modeling_electra_rtd.cpu_attention import use_cpu_layers
+from modeling_electra_rtd.encoder_inputs import LOCAL_MASKS
 from modeling_electra_rtd.machine import bf16_is_fast, has_compiler, keep_freed_memory, recompute_for_products
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
+from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
 
 
 VOCAB_SIZE = 30522
@@ -53,6 +55,8 @@ SHAPES: dict[str, tuple[dict[str, int], float, float]] = {
         1.0,
     ),
 }
+# A recipe whose networks are one shape more: ModernBERT, with local layers, which stock heads of ELECTRA do not have.
+MODERN = "modern_small"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Setting:
     """What all contenders of a comparison have in common.
 
     Attributes:
-        shape: a key of `SHAPES`.
+        shape: a key of `SHAPES`, or `MODERN`.
         batch, length: rows, and positions of a row.
         dropout: probability of every dropout of the networks.
         bf16: whether matrix products run under bf16 autocast.
@@ -76,8 +80,15 @@ class Setting:
     device: str = "cpu"
     compiled: bool = True
 
-    def configs(self) -> tuple[ElectraConfig, ElectraConfig]:
+    def configs(self) -> tuple[PreTrainedConfig, PreTrainedConfig]:
         """Stock configs of the discriminator and its generator."""
+        if self.shape == MODERN:
+            recipe = read_recipe(MODERN).model
+            own = dict.fromkeys(("embedding_dropout", "attention_dropout", "mlp_dropout"), self.dropout)
+            own |= {"max_position_embeddings": max(512, self.length), "vocab_size": VOCAB_SIZE, "pad_token_id": 0}
+            own |= dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+            discriminator = model_config({**recipe.discriminator, **own})
+            return discriminator, generator_config_for(discriminator, recipe.generator_width, recipe.generator_depth)
         values, width, depth = SHAPES[self.shape]
         discriminator = ElectraConfig(
             **values,
@@ -86,6 +97,16 @@ class Setting:
             attention_probs_dropout_prob=self.dropout,
         )
         return discriminator, generator_config_for(discriminator, width, depth)
+
+    def pair_config(self) -> ElectraRtdConfig:
+        """The pair of these two in this package."""
+        discriminator_config, generator_config = self.configs()
+        return ElectraRtdConfig(
+            discriminator_config=discriminator_config,
+            generator_config=generator_config,
+            mask_token_id=MASK,
+            special_token_ids=list(SPECIAL),
+        )
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
@@ -189,13 +210,12 @@ def by_hand_compiled(setting: Setting) -> Step:
 
 def our_pair(setting: Setting, stock_layers: bool = False) -> ElectraRtdForPreTraining:
     """The pair as a recipe builds it and the trainer prepares it."""
-    discriminator_config, generator_config = setting.configs()
-    config = ElectraRtdConfig(discriminator_config=discriminator_config, generator_config=generator_config)
+    config = setting.pair_config()
     if stock_layers:
         config._attn_implementation = "eager"
     model = ElectraRtdForPreTraining(config).to(setting.device).train()
     if setting.device == "cpu" and not stock_layers:
-        use_cpu_dropout(model)
+        use_cpu_layers(model)
     return model
 
 
@@ -239,6 +259,12 @@ def ours_recomputing_less(setting: Setting) -> Step:
     return ours(setting, recomputed=False)
 
 
+def ours_in_whole_rows(setting: Setting) -> Step:
+    """`ours` where local layers compute whole rows and mask them, as stock attention does."""
+    LOCAL_MASKS.clear()
+    return ours(setting)
+
+
 CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "electra-pytorch": electra_pytorch,
     "by hand": by_hand,
@@ -247,6 +273,7 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "electra-rtd, stock dropout": ours_with_stock_dropout,
     "electra-rtd, freed memory returned": ours_returning_memory,
     "electra-rtd, recomputed as the compiler has it": ours_recomputing_less,
+    "electra-rtd, local layers in whole rows": ours_in_whole_rows,
 }
 
 
@@ -292,10 +319,10 @@ class Worker:
         self._process.wait()
 
 
-def comparison_parser(description: str) -> argparse.ArgumentParser:
+def comparison_parser(description: str, shapes: Iterable[str] = SHAPES) -> argparse.ArgumentParser:
     """The options that every comparison of steps has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--shape", choices=list(shapes), default="small")
     parser.add_argument("--batch", type=int, default=32, help="rows of a step")
     parser.add_argument("--length", type=int, default=128, help="positions of a row")
     parser.add_argument("--dropout", type=float, default=0.0, help="probability, of all contenders")

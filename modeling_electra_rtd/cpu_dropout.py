@@ -1,4 +1,4 @@
-"""Dropout that a CPU can afford, and the attention that uses it.
+"""Dropout that a CPU can afford.
 
 The stock mask is drawn number after number, and the compiler's own stand-in computes Philox for one element at a
 time, which keeps everything fused with it from being vectorised: either way dropout at 0.1 takes longer than the
@@ -10,32 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-
-ATTENTION = "matmul_with_cpu_dropout"
-# Positions up to which the scores of a whole row are kept for the backward pass. That is faster at any length, by 2.3
-# at 128 and 1.2 at 2,048, but beyond this it takes gigabytes.
-_LONGEST_ROW = 1024
-
-
-def use_cpu_dropout(model: nn.Module) -> None:
-    """Give a model dropout and attention of these forms. Its parameters, their names and what is saved stay as they
-    are, and away from a CPU it computes what it did.
-
-    Attention is replaced where it is `sdpa` or `eager`; an encoder with attention of its own keeps it.
-    """
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, CpuDropout(child.p).train(child.training))
-    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    if model.config._attn_implementation in ("sdpa", "eager") and all(
-        part._can_set_attn_implementation() for part in parts
-    ):
-        model.set_attn_implementation(ATTENTION)
 
 
 class CpuDropout(nn.Dropout):
@@ -114,42 +88,3 @@ def hashed_counter(shape: torch.Size, keys: Tensor) -> Tensor:
 def _folded(bits: Tensor, shift: int) -> Tensor:
     # Right shifts of signed numbers copy the sign, which would lose a bit: the copies are masked out.
     return bits ^ ((bits >> shift) & (2 ** (32 - shift) - 1))
-
-
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """Attention as two matrix products, in the signature of `transformers`; stock `sdpa` for long rows.
-
-    Args:
-        query, key, value: `(batch, heads, sequence, head_size)`.
-        attention_mask: bool, True where attention is allowed, broadcastable to `(batch, heads, sequence, sequence)`.
-
-    Returns:
-        `(batch, sequence, heads, head_size)`, and the weights where they were computed.
-    """
-    if query.shape[2] > _LONGEST_ROW and not (dropout and module.training):
-        kwargs["is_causal"] = False  # the mask says it where it is so
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-    weights = CpuDropout(dropout).train(module.training)(weights)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    # Stock sdpa takes no mask for "causal", of which matrix products know nothing.
-    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
-
-
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, _mask)

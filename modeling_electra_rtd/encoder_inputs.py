@@ -1,5 +1,6 @@
 """How a batch is shown to an encoder: which positions are tokens, where they stand, and who may attend to whom."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +38,10 @@ def token_mask_of(input_ids: Tensor, attention_mask: Tensor | None, document_ids
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask > 0
 
 
+# How an attention implementation wants the mask of local layers, where not in whole rows: a function of `document_ids`
+# and of how far a position sees to the left and to the right, which gives `None` for a row that is better whole.
+LOCAL_MASKS: dict[str, Callable[[Tensor, int, int], Tensor | None]] = {}
+
 # Which side of a token an encoder reads beside the token itself.
 Side = Literal["both", "left", "right"]
 
@@ -61,14 +66,14 @@ def document_attention_mask(
 
     Returns:
         `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
-        for encoders with local layers a dict of both kinds by layer type.
+        for encoders with local layers a dict of both kinds by layer type, the local ones as `LOCAL_MASKS` has them.
     """
     # Compiled, every layer compares anew, and half as wide numbers twice as fast.
     document_ids = document_ids.to(torch.int32)
     same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
     if reads != "both":
-        before = torch.ones(same_document.shape[-2:], dtype=torch.bool, device=document_ids.device).tril()
-        same_document = same_document & (before if reads == "left" else before.T)
+        earlier = torch.ones(same_document.shape[-2:], dtype=torch.bool, device=document_ids.device).tril()
+        same_document = same_document & (earlier if reads == "left" else earlier.T)
 
     def in_form(allowed: Tensor) -> Tensor:
         if form == "boolean" or config._attn_implementation != "eager":
@@ -81,9 +86,14 @@ def document_attention_mask(
         return in_form(same_document)
     masks = {"full_attention": in_form(same_document)}
     if "sliding_attention" in layer_types:
-        position = torch.arange(document_ids.shape[1], device=document_ids.device)
-        near = (position[:, None] - position[None, :]).abs() <= config.sliding_window
-        masks["sliding_attention"] = in_form(same_document & near)
+        reach, local_mask = config.sliding_window, LOCAL_MASKS.get(config._attn_implementation)
+        before, after = (reach * (reads in ("both", side)) for side in ("left", "right"))
+        local = None if local_mask is None else local_mask(document_ids, before, after)
+        if local is None:
+            position = torch.arange(document_ids.shape[1], device=document_ids.device)
+            near = (position[:, None] - position[None, :]).abs() <= reach
+            local = in_form(same_document & near)
+        masks["sliding_attention"] = local
     return masks
 
 

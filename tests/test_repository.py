@@ -23,6 +23,7 @@ FLOW = [
     "machine",
     "cpu_dropout",
     "encoder_inputs",
+    "cpu_attention",
     "stock_models",
     "derived_backbones",
     "document_gru",

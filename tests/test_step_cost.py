@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
 from modeling_electra_rtd.corruption import slots_per_row
-from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
+from modeling_electra_rtd.cpu_attention import use_cpu_layers
 from modeling_electra_rtd.machine import peak_resident_bytes
 from modeling_electra_rtd.pretraining.step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, Step, count_step
 
@@ -31,7 +31,7 @@ def run(rows: int, **more) -> ElectraRtdTrainingArguments:
 
 def real_step(config: ElectraRtdConfig, arguments: ElectraRtdTrainingArguments, length: int) -> Step:
     model = ElectraRtdForPreTraining(config).train()
-    use_cpu_dropout(model)
+    use_cpu_layers(model)
     if arguments.activation_checkpointing:
         model.activation_checkpointing_enable()
     step = Step(model, arguments, length)

@@ -36,7 +36,7 @@ from modeling_electra_rtd import (
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
 )
-from modeling_electra_rtd.cpu_dropout import use_cpu_dropout
+from modeling_electra_rtd.cpu_attention import use_cpu_layers
 from modeling_electra_rtd.sharing.release import write_release
 from modeling_electra_rtd.stock_models import hidden_activation, masked_lm_head
 
@@ -232,7 +232,7 @@ def test_a_family_learns_with_the_dropout_of_a_cpu(family):
     name = "attention_dropout" if family == "modernbert" else "attention_probs_dropout_prob"
     pair = tiny_pair(family, encoder={name: 0.1}, mask_probability=0.3)
     batch = tiny_packed()
-    use_cpu_dropout(pair)
+    use_cpu_layers(pair)
     tokens = batch["document_ids"] > 0
     plain = tiny_pair(family, encoder={name: 0.1}, mask_probability=0.3)
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_a_family_learns_with_the_dropout_of_a_cpu(family):
     torch.testing.assert_close(found[tokens], expected[tokens], atol=1e-5, rtol=1e-5)
     torch.manual_seed(0)
     pair = ElectraRtdForPreTraining(pair.config).train()
-    use_cpu_dropout(pair)
+    use_cpu_layers(pair)
     optimizer = torch.optim.AdamW(pair.parameters(), lr=5e-3)
     losses = []
     for _ in range(25):

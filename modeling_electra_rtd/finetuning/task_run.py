@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedToke
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from ..backbones import longest_row
-from ..cpu_dropout import use_cpu_dropout
+from ..cpu_attention import use_cpu_layers
 from ..data.tokenization import load_tokenizer
 from ..machine import tune_cpu_memory
 from ..model_reference import ModelReference
@@ -197,7 +197,7 @@ class TaskRun:
         if arguments.attn_implementation is not None:
             model.set_attn_implementation(arguments.attn_implementation)
         if arguments.device.type == "cpu":
-            use_cpu_dropout(model)
+            use_cpu_layers(model)
         patience = arguments.early_stopping_patience
         return FinetuningTrainer(
             model=model,

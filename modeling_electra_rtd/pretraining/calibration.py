@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from ..backbones import backbone_config
 from ..configuration_electra_rtd import ElectraRtdConfig
-from ..cpu_dropout import use_cpu_dropout
+from ..cpu_attention import use_cpu_layers
 from ..machine import environment, has_compiler, peak_resident_bytes, tune_cpu_memory
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .step_cost import Operator, OperatorCounter, Step, StepCost, count_step
@@ -233,7 +233,7 @@ def _small_step(
 ) -> Step:
     model = _build(family).to(device_type).train()
     if device_type == "cpu":
-        use_cpu_dropout(model)
+        use_cpu_layers(model)
     run = _small_run(device_type, precision, rows or ROWS)
     return Step(model, run, LENGTH, torch.compile(model) if compiled else None)
 

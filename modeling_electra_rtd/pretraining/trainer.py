@@ -20,7 +20,7 @@ from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 
 from ..checkpoint_layout import RTD_KEY
-from ..cpu_dropout import use_cpu_dropout
+from ..cpu_attention import use_cpu_layers
 from ..data.collator import BlockCollator, IndexedBlocks
 from ..data.word_starts import continuing_tokens
 from ..machine import environment
@@ -69,7 +69,7 @@ class ElectraRtdTrainer(ReleasePushes):
                 "samples of the very noise it knows; set it to 1"
             )
         if args.device.type == "cpu":
-            use_cpu_dropout(model)
+            use_cpu_layers(model)
         self._pad_token_id = model.config.pad_token_id or 0
         # Where words start is known by the tokenizer alone.
         self._continues_word = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..corruption import split_uniforms
-from ..cpu_dropout import use_cpu_dropout
+from ..cpu_attention import use_cpu_layers
 from ..data.documents import read_lines
 from ..data.new_folder import check_new_file, new_file
 from ..data.shares import compression, find_files, table_reader
@@ -158,7 +158,7 @@ def inspect_file(
     loaded, tokenizer = load_for_inspection(model)
     if loaded.device.type == "cpu":
         # For its attention, as `score`.
-        use_cpu_dropout(loaded)
+        use_cpu_layers(loaded)
     texts, to_read = itertools.tee(read_lines(path, text_column))
     bf16 = bf16_is_fast() if bf16 is None else bf16
     inspected = inspect_texts(loaded, tokenizer, to_read, seed, bf16)

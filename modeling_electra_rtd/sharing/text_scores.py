@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers.utils import CONFIG_NAME
 
 from ..configuration_electra_rtd import special_tokens_of
-from ..cpu_dropout import use_cpu_dropout
+from ..cpu_attention import use_cpu_layers
 from ..data.documents import read_lines
 from ..data.new_folder import check_new_file, new_file
 from ..data.shares import compression, find_files, table_reader
@@ -113,7 +113,7 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
     scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=bf16, objective=objective, **arguments)
     if scorer.device.type == "cpu":
         # For its attention: matrix products are faster than the fused kernel on rows as short as sentences.
-        use_cpu_dropout(discriminator)
+        use_cpu_layers(discriminator)
     return scorer
 
 
