@@ -11,6 +11,7 @@ import torch
 from tiny import tiny_tokenizer
 from torch.utils.flop_counter import FlopCounterMode
 
+from modeling_electra_rtd.encoder_inputs import LOCAL_MASKS
 from modeling_electra_rtd.machine import environment
 
 
@@ -110,6 +111,19 @@ def test_settings_of_memory_change_no_loss(tmp_path):
     first, stock, returned = json.loads(record.read_text())["rows"]
     assert first["losses"] == returned["losses"] != stock["losses"]
     assert "| electra-rtd, freed memory returned |" in done.stdout
+
+
+def test_local_layers_in_whole_rows_have_the_same_losses():
+    # Eight blocks a row; whole rows are for good in this process, which the worker of a comparison has for itself.
+    setting = Setting("modern_small", batch=1, length=512, compiled=False)
+    losses, masks = [], dict(LOCAL_MASKS)
+    try:
+        for name in ("electra-rtd", "electra-rtd, local layers in whole rows"):
+            torch.manual_seed(0)
+            losses.append(torch.stack(CONTENDERS[name](setting)(setting.batches(1)[0])))
+    finally:
+        LOCAL_MASKS.update(masks)
+    torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
 
 
 def test_processes_are_measured_alone_and_together():
