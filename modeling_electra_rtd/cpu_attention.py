@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from .cpu_dropout import CpuDropout
@@ -87,7 +87,8 @@ def _attention(
     """Attention as two matrix products, in the signature of `transformers`; stock `sdpa` for long rows.
 
     Args:
-        query, key, value: `(batch, heads, sequence, head_size)`.
+        query, key, value: `(batch, heads, sequence, head_size)`; the heads of keys and values may be fewer, each for
+            a group of the queries'.
         attention_mask: bool, True where attention is allowed, broadcastable to `(batch, heads, sequence, sequence)`;
             or a `block_mask`.
 
@@ -96,21 +97,25 @@ def _attention(
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     dropout = dropout if module.training else 0.0
-    if attention_mask is not None and attention_mask.dim() == 5:
-        length, (count, reach) = query.shape[2], attention_mask.shape[2:4]
-        rest = count * reach - length
-        query = nn.functional.pad(query, (0, 0, 0, rest)).unflatten(2, (count, reach))
-        key, value = (
-            _with_neighbours(nn.functional.pad(states, (0, 0, reach, reach + rest)).unflatten(2, (-1, reach)), dim=2)
-            for states in (key, value)
-        )
-        output, _ = _products(query, key, value, attention_mask, scaling, dropout)
-        return output.flatten(2, 3)[:, :, :length].transpose(1, 2).contiguous(), None
-    if query.shape[2] > _LONGEST_ROW and not dropout:
+    in_blocks = attention_mask is not None and attention_mask.dim() == 5
+    length = query.shape[2]
+    if length > _LONGEST_ROW and not dropout and not in_blocks:
         kwargs["is_causal"] = False  # the mask says it where it is so
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    output, weights = _products(query, key, value, attention_mask, scaling, dropout)
-    return output.transpose(1, 2).contiguous(), weights
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if not in_blocks:
+        output, weights = _products(query, key, value, attention_mask, scaling, dropout)
+        return output.transpose(1, 2).contiguous(), weights
+    count, reach = attention_mask.shape[2:4]
+    rest = count * reach - length
+    query = nn.functional.pad(query, (0, 0, 0, rest)).unflatten(2, (count, reach))
+    key, value = (
+        _with_neighbours(nn.functional.pad(states, (0, 0, reach, reach + rest)).unflatten(2, (-1, reach)), dim=2)
+        for states in (key, value)
+    )
+    output, _ = _products(query, key, value, attention_mask, scaling, dropout)
+    return output.flatten(2, 3)[:, :, :length].transpose(1, 2).contiguous(), None
 
 
 def _products(

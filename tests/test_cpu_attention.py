@@ -36,6 +36,17 @@ def test_a_model_computes_what_it_did(family):
     assert state.keys() == model.state_dict().keys()
 
 
+@pytest.mark.parametrize("longest_row", [1024, 4])
+def test_heads_may_share_keys(monkeypatch, longest_row):
+    monkeypatch.setattr(cpu_attention, "_LONGEST_ROW", longest_row)
+    model, packed = tiny_pair("eurobert", encoder={"num_attention_heads": 4, "num_key_value_heads": 2}), tiny_packed()
+    tokens = packed["document_ids"] > 0
+    with torch.no_grad():
+        expected = model.discriminate(**packed)
+        use_cpu_layers(model)
+        torch.testing.assert_close(model.discriminate(**packed)[tokens], expected[tokens], atol=1e-5, rtol=1e-5)
+
+
 def test_every_dropout_of_a_stock_model_is_replaced_and_nothing_of_it_is_saved(tmp_path):
     torch.manual_seed(0)
     model = ElectraForSequenceClassification(
