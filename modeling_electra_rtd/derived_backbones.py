@@ -110,6 +110,7 @@ def _derive(
         "embeddings": _embedding_block(config, encoder, layer_class),
         "positions_follow_padding": _table_begins_with_padding(encoder),
         "unused": _without_gradient(config, encoder, hidden),
+        "autocast": _computes_under_autocast(encoder),
     }
     document_mask = _document_mask(config, encoder, backbone)
     return Backbone(document_mask=document_mask, **backbone)
@@ -208,6 +209,17 @@ def _without_gradient(config: PreTrainedConfig, encoder: PreTrainedModel, hidden
             ]
             raise _refused(config, f"no gradient of the last hidden states reaches {names[0]}")
     return tuple(child for child, answers in reached.items() if answers == {False})
+
+
+@torch.no_grad()
+def _computes_under_autocast(encoder: PreTrainedModel) -> bool:
+    # DeBERTa masks scores of bf16 with the lowest number of the float32 that it takes them for.
+    with torch.autocast("cpu", torch.bfloat16):
+        try:
+            encoder(**_text(0, 8))
+        except RuntimeError:
+            return False
+    return True
 
 
 def _document_mask(config: PreTrainedConfig, encoder: PreTrainedModel, backbone: dict[str, Any]) -> DocumentMask:

@@ -1,6 +1,7 @@
 """How a batch is shown to an encoder: which positions are tokens, where they stand, and who may attend to whom."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,11 +25,13 @@ class InputForm:
         document_mask: how packed documents are told apart.
         first_position: `position_ids` of a document's first token; above 0 for tables that begin with padding.
         accepted: which of `position_ids` and `token_type_ids` it takes; an encoder of relative positions needs none.
+        autocast: whether it computes under autocast; one that does not stays in the precision of its weights.
     """
 
     document_mask: DocumentMask = "attention"
     first_position: int = 0
     accepted: tuple[str, ...] = ("position_ids", "token_type_ids")
+    autocast: bool = True
 
 
 def token_mask_of(input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor:
@@ -135,6 +138,7 @@ class EncoderInputs(nn.Module):
             inputs: `position_ids` counted from 0 in every document, `token_type_ids`.
         """
         form: InputForm = encoder.input_form
+        device_type = input_ids.device.type
         if form.first_position:
             token_mask = token_mask_of(input_ids, attention_mask, document_ids)
             inputs["position_ids"] = positions_from(form.first_position, inputs.get("position_ids"), token_mask)
@@ -145,9 +149,9 @@ class EncoderInputs(nn.Module):
             assert reads == "both", "who reads the numbers of documents takes no one-sided mask"
             attention_mask, inputs["document_ids"] = None, document_ids
         elif document_ids is not None:
-            device_type = input_ids.device.type
-            autocast = torch.is_autocast_enabled(device_type)
+            autocast = form.autocast and torch.is_autocast_enabled(device_type)
             dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
             attention_mask = document_attention_mask(document_ids, encoder.config, dtype, form.document_mask, reads)
         text = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
-        return encoder(**text, attention_mask=attention_mask, **inputs).last_hidden_state
+        with nullcontext() if form.autocast else torch.autocast(device_type, enabled=False):
+            return encoder(**text, attention_mask=attention_mask, **inputs).last_hidden_state

@@ -29,6 +29,7 @@ class Backbone:
         document_mask: see `encoder_inputs.DocumentMask`.
         positions_follow_padding: whether the table of positions begins with `pad_token_id + 1` rows for padding.
         unused: children of the encoder that its last hidden states do not come from.
+        autocast: whether the stock encoder computes under autocast.
         undeclared_fields: fields that the stock model reads from a config which does not declare them, by type.
         leaks: fields with which packed documents would not be read as they are alone, and why.
         published_special_tokens: `vocab_size -> (mask_token_id, special_token_ids)` of the vocabularies the family
@@ -45,6 +46,7 @@ class Backbone:
     document_mask: DocumentMask = "attention"
     positions_follow_padding: bool = False
     unused: tuple[str, ...] = ()
+    autocast: bool = True
     undeclared_fields: dict[str, type] = field(default_factory=dict)
     leaks: dict[str, str] = field(default_factory=dict)
     published_special_tokens: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
@@ -64,7 +66,8 @@ def prepare_encoder(encoder: PreTrainedModel, backbone: Backbone) -> PreTrainedM
     arguments = inspect.signature(encoder.forward).parameters
     takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
     accepted = tuple(name for name in InputForm.accepted if takes_any or name in arguments)
-    encoder.input_form = InputForm(backbone.document_mask, backbone.first_position(encoder.config), accepted)
+    first_position = backbone.first_position(encoder.config)
+    encoder.input_form = InputForm(backbone.document_mask, first_position, accepted, backbone.autocast)
     embeddings = getattr(encoder, backbone.embeddings)
     if "mask" in inspect.signature(embeddings.forward).parameters:
         embeddings.register_forward_pre_hook(_without_document_mask, with_kwargs=True)

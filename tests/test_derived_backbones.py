@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdGenerator, derived_backbones
 from modeling_electra_rtd.backbones import BACKBONES, backbone_config, backbone_of, discriminator_architecture_of
+from modeling_electra_rtd.cpu_attention import use_cpu_layers
 from modeling_electra_rtd.derived_backbones import derived_backbone
 from modeling_electra_rtd.stock_models import Backbone
 
@@ -42,7 +43,7 @@ FOUND = {
     "albert": ({"embedding_size": 16}, {"layer_class": "AlbertLayerGroup", "unused": ("pooler",)}),
     "deberta": (
         {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
-        {"layer_class": "DebertaLayer", "document_mask": "boolean"},
+        {"layer_class": "DebertaLayer", "document_mask": "boolean", "autocast": False},
     ),
     "megatron-bert": ({}, {"layer_class": "MegatronBertLayer", "unused": ("pooler",)}),
 }
@@ -66,7 +67,7 @@ def test_what_is_found_out(family):
 def test_the_table_says_what_would_be_found_out(family):
     found = derived_backbone(tiny_config(family))
     # The rest is the literature's: generators, vocabularies, and a stock class for ELECTRA's discriminator.
-    names = ("layer_class", "embeddings", "document_mask", "positions_follow_padding", "unused")
+    names = ("layer_class", "embeddings", "document_mask", "positions_follow_padding", "unused", "autocast")
     assert [getattr(found, name) for name in names] == [getattr(BACKBONES[family], name) for name in names]
 
 
@@ -101,6 +102,24 @@ def test_a_family_outside_the_table_is_pretrained_saved_and_read_back(family, tm
     loaded, info = ElectraRtdForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
     assert all(torch.equal(value, pair.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FOUND)
+def test_a_family_outside_the_table_takes_a_step_as_the_trainer_runs_it(family):
+    torch.manual_seed(0)
+    pair = ElectraRtdForPreTraining(ElectraRtdConfig.from_discriminator(outside_config(family), **OBJECTIVE)).eval()
+    packed = tiny_packed()
+    tokens = packed["document_ids"] > 0
+    with torch.no_grad():
+        expected = pair.discriminate(**packed)
+    use_cpu_layers(pair)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pair.discriminate(**packed)
+        pair(**packed).loss.backward()
+    # Three digits of bf16, of the largest score.
+    difference = (found - expected)[tokens].abs().max()
+    assert difference <= 0.02 * expected[tokens].abs().max()
+    assert all(parameter.grad is not None for parameter in pair.parameters())
 
 
 @pytest.mark.parametrize(
