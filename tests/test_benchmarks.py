@@ -126,6 +126,20 @@ def test_local_layers_in_whole_rows_have_the_same_losses():
     torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
 
 
+def test_growth_without_a_calibration_predicts_nothing(tmp_path, monkeypatch, capsys):
+    record = tmp_path / "growth.json"
+    options = ["--shape", "tiny", "--batches", "--lengths", "32", "--tokens", "64", "--share-shapes", "--steps", "1"]
+    options += ["--without-processes", "--without-predictions", "--json", str(record)]
+    monkeypatch.setattr(sys, "argv", ["growth.py", *options])
+    runpy.run_path(str(BENCHMARKS / "growth.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("| not measured |") == 2
+    written = json.loads(record.read_text())
+    assert written["batches"] == [] and written["shares"] == []
+    (row,) = written["lengths"]
+    assert (row["batch"], row["length"], row["predicted_seconds"], row["predicted_peak_bytes"]) == (2, 32, None, None)
+    assert row["seconds"] > 0 and row["peak_bytes"] > 1e7 and row["flops"] > 1e9
+
+
 def test_processes_are_measured_alone_and_together():
     rates = processes(2, Setting("tiny", batch=2, length=16, compiled=False), steps=1)
     assert list(rates) == [1, 2] and min(rates.values()) > 0
