@@ -138,6 +138,15 @@ def backbone_of(config: PreTrainedConfig) -> Backbone:
     return backbone
 
 
+def is_backbone(config: PreTrainedConfig) -> bool:
+    """Whether RTD can pre-train a model of this config."""
+    try:
+        backbone_of(config)
+    except ValueError:
+        return False
+    return True
+
+
 def discriminator_architecture_of(model_type: str | None) -> str | None:
     """The class a release of a family names, without looking at a model; `None` for an unknown family."""
     if model_type in BACKBONES:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pipeline_for_tests import TEXT, probabilities
 from release_for_tests import quick_export
-from tiny import FAMILIES, VOCABULARY, tiny_config, tiny_pair, tiny_tokenizer
+from tiny import ALL_FAMILIES, FAMILIES, VOCABULARY, tiny_config, tiny_pair, tiny_tokenizer
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -54,6 +54,20 @@ def test_checkpoints_and_releases_give_what_the_pair_says(folders, tokenizer, fa
     with torch.no_grad():
         expected = pairs[family].discriminate(torch.tensor([tokenizer(TEXT)["input_ids"]])).sigmoid()[0, 1:-1]
     torch.testing.assert_close(probabilities(detect(TEXT)), expected)
+
+
+@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if family not in FAMILIES])
+def test_releases_of_every_family_are_judged(tokenizer, family, tmp_path):
+    # Most have a stock class for pre-training, of other objectives.
+    pair = tiny_pair(family)
+    pair.save_pretrained(tmp_path / "pair")
+    tiny_tokenizer(tmp_path / "pair")
+    quick_export(str(tmp_path / "pair"), str(tmp_path / "release"), remote_code=False)
+    with torch.no_grad():
+        expected = pair.discriminate(torch.tensor([tokenizer(TEXT)["input_ids"]])).sigmoid()[0, 1:-1]
+    for kind in ("pair", "release"):
+        detect = pipeline(TASK, model=str(tmp_path / kind), device="cpu", bf16=False)
+        torch.testing.assert_close(probabilities(detect(TEXT)), expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

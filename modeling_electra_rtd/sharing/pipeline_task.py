@@ -6,7 +6,7 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_PRETRAINING_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..backbones import HUB_ARGUMENTS, config_from
+from ..backbones import HUB_ARGUMENTS, config_from, discriminator_architecture_of, is_backbone
 from ..checkpoint_layout import is_joint, objective_of
 from ..discriminator import ElectraRtdDiscriminator
 from ..pipeline_electra_rtd import HEAD, TASK, ReplacedTokenDetectionPipeline
@@ -21,12 +21,15 @@ class DiscriminatorLoader:
         """A discriminator in evaluation mode, from a folder or the Hub; code in a checkpoint is not run.
 
         A stock model where one has the head (`ElectraForPreTraining`), else `ElectraRtdDiscriminator`: for a joint
-        checkpoint, and for an encoder with the head beside it. A checkpoint without the head is loaded without it,
-        for the pipeline to refuse: `pipeline` hides what a loader raises behind pages of tracebacks.
+        checkpoint, and for an encoder with the head beside it. A checkpoint without the head is loaded without it, and
+        that of a family without encoder as its stock class, for the pipeline to refuse: `pipeline` hides what a loader
+        raises behind pages of tracebacks.
         """
         config = config_from(name_or_path, **{key: arguments[key] for key in HUB_ARGUMENTS if key in arguments})
         # By name: a mapping of classes also holds those of code that other checkpoints brought into this process.
-        is_stock = config.model_type in MODEL_FOR_PRETRAINING_MAPPING_NAMES and not is_joint(objective_of(config))
+        stock = MODEL_FOR_PRETRAINING_MAPPING_NAMES.get(config.model_type)
+        has_head = stock == discriminator_architecture_of(config.model_type) and not is_joint(objective_of(config))
+        is_stock = stock is not None and (has_head or not is_backbone(config))
         model_class = AutoModelForPreTraining if is_stock else ElectraRtdDiscriminator
         arguments["trust_remote_code"] = False
         with without_loading_reports():
