@@ -55,12 +55,12 @@ def block_mask(document_ids: Tensor, before: int, after: int) -> Tensor | None:
         `(batch, 1, blocks, reach, 3 * reach)` bool, True where attention is allowed; its number of dimensions tells it
         from the mask of whole rows. `None` for a row of so few blocks that its whole is faster.
     """
-    reach = max(before, after)
-    count = -(-document_ids.shape[1] // reach)
-    if count < _FEWEST_BLOCKS:
+    length, reach = document_ids.shape[1], max(before, after)
+    if not reach or length <= (_FEWEST_BLOCKS - 1) * reach:
         return None
+    count = -(-length // reach)
     # Beyond the row lies a document of its own, so that no row of the softmax is empty.
-    ids = nn.functional.pad(document_ids, (reach, (count + 1) * reach - document_ids.shape[1]), value=-1)
+    ids = nn.functional.pad(document_ids, (reach, (count + 1) * reach - length), value=-1)
     own, near = ids[:, reach:-reach].unflatten(1, (count, reach)), _with_neighbours(ids.unflatten(1, (-1, reach)))
     position = torch.arange(3 * reach, dtype=document_ids.dtype, device=document_ids.device)
     distance = position - position[reach : 2 * reach, None]

@@ -117,6 +117,7 @@ def test_mask_of_blocks_by_hand():
         [[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]],
     ]
     assert block_mask(document_ids[:, :10], before=1, after=2) is None
+    assert block_mask(document_ids, before=0, after=0) is None
 
 
 def local_pair(length: int, **config):
