@@ -14,12 +14,14 @@ from records import write_record
 from training_steps import MODERN, SHAPES, Setting, Worker, bf16_here, comparison_parser, in_turns
 
 
+RECOMPUTED = "electra-rtd, recomputed as the compiler has it"
+WHOLE_ROWS = "electra-rtd, local layers in whole rows"
 CONTENDERS = (
     "electra-rtd",
     "electra-rtd, stock dropout",
     "electra-rtd, freed memory returned",
-    "electra-rtd, recomputed as the compiler has it",
-    "electra-rtd, local layers in whole rows",
+    RECOMPUTED,
+    WHOLE_ROWS,
 )
 
 
@@ -29,9 +31,12 @@ def main() -> None:
     arguments = parser.parse_args()
     shape = (arguments.shape, arguments.batch, arguments.length)
     setting = Setting(*shape, arguments.dropout, bf16_here("cpu"), "cpu", not arguments.uncompiled)
-    senseless = ["recomputed"] * arguments.uncompiled + ["local layers"] * (arguments.shape != MODERN)
-    names = [name for name in CONTENDERS if not any(word in name for word in senseless)]
-    workers = [Worker(name, setting) for name in names if name not in arguments.without]
+    left_out = set(arguments.without)
+    if arguments.uncompiled:
+        left_out.add(RECOMPUTED)
+    if arguments.shape != MODERN:
+        left_out.add(WHOLE_ROWS)
+    workers = [Worker(name, setting) for name in CONTENDERS if name not in left_out]
     _, turns = in_turns(workers, arguments.rounds, arguments.steps)
     rows = []
     for number, worker in enumerate(workers):
