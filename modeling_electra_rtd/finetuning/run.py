@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import DatasetDict
 
 from ..machine import environment
@@ -81,8 +82,12 @@ def finetune(
         raise ValueError(f"{folder} holds seeds {sorted(finished)}; give them too, or another --output-dir")
     # Every model is built once before anything is written, so that a checkpoint that does not fit costs nothing.
     model = run.kind.load_model(checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / ASKED, asked)
+    # No process writes before all have found the folder free.
+    process = PartialState()
+    process.wait_for_everyone()
+    if process.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / ASKED, asked)
     started = time.perf_counter()
     tuned = [run.seed(seed) for seed in seeds]
     scratch = [run.seed(seed, model.config) for seed in seeds[: run.settings.from_scratch_seeds]]
@@ -117,7 +122,8 @@ def finetune(
         "seconds": round(time.perf_counter() - started, 1),
         **environment(),
     }
-    _write(run, record)
+    if process.is_main_process:
+        _write(run, record)
     return record
 
 

@@ -124,7 +124,8 @@ class TaskRun:
         if arguments.device.type == "cpu":
             tune_cpu_memory()
         name = f"{self.task.name}, seed {seed}{'' if fresh_config is None else ' from scratch'}"
-        print(f"{name}: {len(self.features['train']):,} training rows", flush=True)
+        if arguments.process_index == 0:
+            print(f"{name}: {len(self.features['train']):,} training rows", flush=True)
         transformers.set_seed(seed)
         model = self.kind.load_model(self.checkpoint) if fresh_config is None else self.kind.fresh_model(fresh_config)
         trainer = self.trainer(model, arguments)
@@ -153,21 +154,27 @@ class TaskRun:
             ),
             "log": trainer.state.log_history,
         }
+        if fresh_config is None:
+            # By all processes: each may hold a part of the weights.
+            trainer.save_model()
+        if arguments.process_index == 0:
+            self._write(folder, record, predicted)
+            score = metrics["validation"][self.task.headline]
+            print(f"{name}: {self.task.headline} {score:.4g} after {seconds:.0f} s of training", flush=True)
+        return record
+
+    def _write(self, folder: Path, record: dict[str, Any], predicted: dict[str, list[Any]]) -> None:
+        """Predictions and the record of a seed, and nothing that no reader of its model needs."""
         folder.mkdir(parents=True, exist_ok=True)
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        if fresh_config is None:
-            trainer.save_model()
-            # A pickle that no reader of the model needs.
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        # A pickle.
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         for split, predictions in predicted.items():
             lines = [json.dumps(self.kind.readable(prediction), default=float) for prediction in predictions]
             (folder / f"predictions_{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         # Last, because its presence says that this seed is done.
-        write_json(result, record)
-        score = metrics["validation"][self.task.headline]
-        print(f"{name}: {self.task.headline} {score:.4g} after {seconds:.0f} s of training", flush=True)
-        return record
+        write_json(folder / RECORD, record)
 
     def oracle(self, split: str) -> dict[str, float] | None:
         """Scores of the best that the kind could predict, where that is no perfect score."""

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers.utils import logging
 
 from ..model_reference import ModelReference, find_model
@@ -79,6 +80,8 @@ def finetune_set(
                 diagnostics if task.name == "mnli" else None,
             )
         )
+        if not PartialState().is_main_process:
+            continue
         # After every task, so that a set that is cut off leaves what it has.
         (folder / TABLE).write_text(markdown_table(records, left_out), encoding="utf-8")
         for path in sorted((place / SUBMISSION).glob("*.tsv")):

@@ -44,6 +44,8 @@ _OWN_TASK_OPTIONS = ("validation_file", "test_file", "text_columns", "label_colu
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
+    from accelerate import PartialState
+
     from .own_task import explain, own_task
     from .reading import read_task
     from .recipes import read_finetuning_recipe
@@ -91,6 +93,8 @@ def _finetune(arguments: argparse.Namespace) -> None:
                 skip_missing="glue" in arguments.task,
                 validation_fraction=arguments.validation_fraction,
             )
+    if not PartialState().is_main_process:
+        return
     table = Path(arguments.output_dir) / TABLE
     print(f"\n{table.read_text(encoding='utf-8')}")
     print(f"table in {table}; {len(records)} record(s), models and predictions beside it")
