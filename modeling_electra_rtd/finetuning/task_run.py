@@ -168,7 +168,7 @@ class TaskRun:
         folder.mkdir(parents=True, exist_ok=True)
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        # A pickle.
+        # A pickle that no reader of the model needs.
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         for split, predictions in predicted.items():
             lines = [json.dumps(self.kind.readable(prediction), default=float) for prediction in predictions]
