@@ -25,16 +25,8 @@ def finetune(processes: int, model: str, data_dir: Path, folder: Path, rows: int
     command = [sys.executable, *launcher, "-m", "modeling_electra_rtd.cli", "finetune", "--task", "cola", "sst2"]
     command += ["--model", model, "--data-dir", str(data_dir), "--output-dir", str(folder), "--seeds", "0"]
     command += ["--from-scratch-seeds", "0", "--num-train-epochs", "2", "--per-device-train-batch-size", str(rows)]
-    command += [
-        "--bf16",
-        "false",
-        "--use-cpu",
-        "--disable-tqdm",
-        "--learning-rate",
-        "1e-2",
-        "--save-strategy",
-        "epoch",
-    ]
+    command += ["--bf16", "false", "--use-cpu", "--disable-tqdm"]
+    command += ["--learning-rate", "1e-2", "--save-strategy", "epoch"]
     # Batches of like length are others where a process has fewer rows.
     command += ["--train-sampling-strategy", "sequential"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
