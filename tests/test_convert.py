@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from deberta_v3_for_tests import published_config, published_pair
@@ -94,6 +95,33 @@ def test_a_tokenizer_from_elsewhere(original, tmp_path, unverified):
         convert(str(original), str(tmp_path / "another"), tokenizer=str(tmp_path))
 
 
+def refused(source: Path, match: str, **options) -> None:
+    """In one line, and nothing is left beside the source."""
+    before = sorted(source.parent.iterdir())
+    with pytest.raises(ValueError, match=match) as error:
+        convert(str(source), str(source.parent / "refused"), **options)
+    assert "\n" not in str(error.value)
+    assert sorted(source.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("value", [numpy.nan, -numpy.inf])
+def test_an_original_with_weights_that_are_not_finite_is_refused(original, value):
+    variables = original_checkpoint()
+    variables["generator/encoder/layer_0/output/dense/bias"][3] = value
+    write_bundle(original / "model.ckpt-3", variables)
+    refused(original, "model.ckpt-3: 1 of the 8 values of generator/encoder/layer_0/output/dense/bias are not finite;")
+
+
+def test_a_pair_with_weights_that_are_not_finite_is_refused(tmp_path):
+    pair = tiny_pair("electra", encoder={"intermediate_size": 128})
+    with torch.no_grad():
+        pair.generator.generator_lm_head.bias[7] = torch.inf
+    pair.save_pretrained(tmp_path / "pair")
+    tiny_tokenizer(tmp_path / "pair")
+    message = "pair: 1 of the 150 values of generator.generator_lm_head.bias are not finite;"
+    refused(tmp_path / "pair", message, to="original")
+
+
 def test_a_damaged_checkpoint_leaves_nothing_behind(original, tmp_path, capsys):
     data = original / "model.ckpt-3.data-00000-of-00001"
     content = bytearray(data.read_bytes())
@@ -142,15 +170,18 @@ def test_a_tokenizer_that_the_original_cannot_read_is_refused(tmp_path):
         convert(str(tmp_path / "pair"), str(tmp_path / "other"), to="original", tokenizer=str(tmp_path))
 
 
-@pytest.fixture
-def deberta(tmp_path) -> Path:
-    folder = tmp_path / "deberta"
-    folder.mkdir()
-    discriminator, generator, _ = published_pair()
+def write_deberta(folder: Path, discriminator: dict[str, torch.Tensor], generator: dict[str, torch.Tensor]) -> None:
     published_config().save_pretrained(folder)
     for name, state in (("model", discriminator), ("pytorch_model.generator", generator)):
         save_file({key: value.clone() for key, value in state.items()}, folder / f"{name}.safetensors")
     tiny_tokenizer(folder)
+
+
+@pytest.fixture
+def deberta(tmp_path) -> Path:
+    folder = tmp_path / "deberta"
+    folder.mkdir()
+    write_deberta(folder, *published_pair()[:2])
     return folder
 
 
@@ -181,6 +212,13 @@ def test_a_deberta_v3_pair(deberta, tmp_path, unverified):
     torch.testing.assert_close(pair.get_input_embeddings().difference.detach(), difference, atol=2e-3, rtol=1e-3)
     pair(**batch).loss.backward()
     assert all(parameter.grad is not None for parameter in pair.parameters())
+
+
+def test_a_deberta_v3_pair_with_weights_that_are_not_finite_is_refused(deberta):
+    discriminator, generator, _ = published_pair()
+    generator["deberta.encoder.layer.0.output.dense.bias"][0] = torch.nan
+    write_deberta(deberta, discriminator, generator)
+    refused(deberta, "generator.safetensors: 1 of the 32 values of deberta.encoder.layer.0.output.dense.bias are not")
 
 
 def test_pickles_are_not_opened(deberta, tmp_path):

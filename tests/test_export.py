@@ -1,15 +1,17 @@
 """A release is stock checkpoints and nothing else; what cannot be released leaves nothing behind."""
 
 import json
+import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_repository import REMOTE_CODE
 from tiny import FAMILIES, tiny_config, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.sharing import export as export_module
 from modeling_electra_rtd.sharing import release as release_module
 from modeling_electra_rtd.sharing.export import export
 from modeling_electra_rtd.sharing.stock_loading import probe_ids
@@ -117,6 +119,33 @@ def test_a_release_that_differs_is_not_released(tmp_path, monkeypatch):
 
     monkeypatch.setattr(release_module, "_save_generator", save_another)
     with pytest.raises(RuntimeError, match="differs from the checkpoint: generator"):
+        export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
+
+
+def test_weights_that_are_not_finite_are_not_released(tmp_path):
+    saved_pair(tmp_path / "checkpoint")
+    weights = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    name = "discriminator_predictions.dense.bias"
+    weights[name][5] = torch.nan
+    save_file(weights, tmp_path / "checkpoint" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=f"checkpoint: 1 of the 32 values of {name} are not finite;") as error:
+        export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
+    assert "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
+
+
+def test_outputs_that_are_not_finite_are_equal_to_none(tmp_path, monkeypatch):
+    model = saved_pair(tmp_path / "checkpoint")
+    sums = {name: {"missing": [], "sum": math.nan} for name in ("root", "generator", "discriminator")}
+    monkeypatch.setattr(export_module, "stock_outputs", lambda root, predicts: sums)
+    with pytest.raises(RuntimeError, match="differs from the checkpoint: root"):
+        export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
+    with torch.no_grad():
+        # Finite, and too large for its own norm.
+        model.generator.generator_predictions.dense.weight.fill_(1e38)
+    model.save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=r"the outputs of the checkpoint are not finite \(generator\)"):
         export(str(tmp_path / "checkpoint"), str(tmp_path / "release"))
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint"}
 

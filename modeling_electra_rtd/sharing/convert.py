@@ -22,7 +22,7 @@ from .deberta_v3 import pair_configs, pair_states
 from .export import verify_release
 from .model_card import write_model_card
 from .original_electra import hyperparameters, original_variables, pair_config, read_pair
-from .release import write_release
+from .release import check_finite, write_release
 from .tensorflow_bundle import INDEX, TensorBundle, find_bundle, write_bundle
 
 
@@ -122,6 +122,7 @@ def _write_original(source: str, tokenizer: str | None, folder: Path) -> None:
         raise ValueError(f"{source} is not a joint checkpoint, nor a release with its generator")
     vocabulary = _word_pieces(load_tokenizer(tokenizer or reference))
     model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments)
+    check_finite(source, model.state_dict())
     write_bundle(folder / PREFIX, original_variables(model))
     _check_written(folder / PREFIX, model)
     (folder / VOCABULARY).write_text("".join(f"{word}\n" for word in vocabulary), encoding="utf-8")
@@ -192,6 +193,8 @@ def _published_weights(folder: Path, role: str) -> dict[str, torch.Tensor]:
             )
         raise ValueError(f"{folder} holds {len(found)} files *{_SAFETENSORS} of the {role}, it must be one{how}")
     try:
-        return load_file(found[0])
+        weights = load_file(found[0])
     except SafetensorError as error:
         raise ValueError(f"{found[0]} cannot be read: {error}") from error
+    check_finite(str(found[0]), weights)
+    return weights

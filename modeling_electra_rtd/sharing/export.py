@@ -1,5 +1,6 @@
 """The release of a pair: two stock checkpoints that need no code, and the code that makes a pair of them again."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pretraining.plots import CURVES
 from ..pretraining.run import RECORD
 from .model_card import write_model_card
-from .release import weights_hash, write_release
+from .release import check_finite, weights_hash, write_release
 from .stock_loading import probe_ids, stock_outputs
 
 
@@ -45,8 +46,8 @@ def export(
         (none) and the sum of absolute outputs on a probe, equal to this model's.
 
     Raises:
-        ValueError: for a model that holds no pair, an output folder that is taken, records that do not belong to it,
-            or a `repo_id` that can be none.
+        ValueError: for a model that holds no pair, weights that are not finite, an output folder that is taken,
+            records that do not belong to it, or a `repo_id` that can be none.
     """
     if repo_id is not None:
         check_repo_id("--repo-id", repo_id)
@@ -55,6 +56,7 @@ def export(
         raise ValueError(f"{checkpoint} is not a joint checkpoint, nor a release with all it was trained with")
     tokenizer = load_tokenizer(reference)
     model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments).eval()
+    check_finite(checkpoint, model.state_dict())
     if run_record is None:
         # The card looks for the curves beside the record.
         run_record, _ = reference.find(RECORD), reference.find(CURVES)
@@ -74,6 +76,7 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
     """What stock classes make of a release, in a fresh process; see `export`.
 
     Raises:
+        ValueError: in one line, for a model whose own outputs are not finite: nothing can be compared with them.
         RuntimeError: for outputs that are not those of the model.
     """
     ids = torch.tensor(probe_ids(model.config.discriminator_config), device=model.device)
@@ -85,9 +88,17 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
             ours["masked LM"] = model.heads.predict(ours["root"])
         if model.config.to_dict()["architectures"] == ["ElectraForPreTraining"]:
             ours["discriminator"] = model.discriminate(ids)
+    sums = {name: value.double().abs().sum().item() for name, value in ours.items()}
+    overflowed = [name for name, value in sums.items() if not math.isfinite(value)]
+    if overflowed:
+        raise ValueError(
+            f"the outputs of the checkpoint are not finite ({', '.join(overflowed)}), though its weights are; take "
+            "one from before its training diverged"
+        )
     report = stock_outputs(root, predicts=model.config.learns.predicts)
-    for name, value in ours.items():
-        expected, found = value.double().abs().sum().item(), report[name]["sum"]
-        if report[name]["missing"] or abs(expected - found) > 1e-5 * max(1.0, abs(expected)):
+    for name, expected in sums.items():
+        difference = abs(expected - report[name]["sum"])
+        # Not `>`, which is false of NaN.
+        if report[name]["missing"] or not difference <= 1e-5 * max(1.0, expected):
             raise RuntimeError(f"the release differs from the checkpoint: {name} {report[name]}, expected {expected}")
     return report

@@ -14,6 +14,7 @@ from transformers import ElectraConfig, PreTrainedTokenizerBase
 
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from .release import check_finite
 from .tensorflow_bundle import TensorBundle
 
 
@@ -104,7 +105,8 @@ def read_pair(bundle: TensorBundle, config: ElectraRtdConfig) -> tuple[ElectraRt
         The pair, and a line for everything in the checkpoint that it has no place for.
 
     Raises:
-        ValueError: in one line, for a variable that is missing, damaged, or of another shape than the others ask for.
+        ValueError: in one line, for a variable that is missing, damaged, not finite, or of another shape than it must
+            be.
     """
     model = ElectraRtdForPreTraining(config)
     scopes = _generator_scopes(bundle.entries)
@@ -124,6 +126,7 @@ def read_pair(bundle: TensorBundle, config: ElectraRtdConfig) -> tuple[ElectraRt
                 f"{bundle.prefix}: {variable} has shape {list(bundle.entries[variable].shape)}, which does not fit "
                 f"the other variables; {name} is {list(weight.shape)}"
             )
+    check_finite(bundle.prefix, values)
     model.load_state_dict(state)
     return model.eval(), _left_out(bundle, values.keys())
 

@@ -1,10 +1,12 @@
 """A release of a model in memory: stock checkpoints, and the code that makes a pair of them again."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -53,6 +55,25 @@ def write_release(
     if tokenizer is not None:
         for place in (root, root / _GENERATOR) if generator is not None else (root,):
             tokenizer.save_pretrained(place)
+
+
+def check_finite(source: str, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that nobody should be given.
+
+    Args:
+        source: what they were read from.
+        weights: by the names that they have there.
+
+    Raises:
+        ValueError: in one line, for the first of them with a value that is infinite or no number.
+    """
+    for name, weight in weights.items():
+        wrong = weight.numel() - int(weight.isfinite().sum())
+        if wrong:
+            raise ValueError(
+                f"{source}: {wrong:,} of the {weight.numel():,} values of {name} are not finite; take a checkpoint "
+                "from before its training diverged, or an undamaged copy"
+            )
 
 
 def weights_hash(folder: Path) -> str | None:
