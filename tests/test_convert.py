@@ -214,6 +214,45 @@ def test_a_deberta_v3_pair(deberta, tmp_path, unverified):
     assert all(parameter.grad is not None for parameter in pair.parameters())
 
 
+DEBERTA_WORDS = "deberta.embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "shape", "message"),
+    [
+        ("generator", DEBERTA_WORDS, None, f"the generator has no {DEBERTA_WORDS}"),
+        ("generator", DEBERTA_WORDS, (32,), r"has shape \[32\]; it must be a matrix"),
+        ("generator", DEBERTA_WORDS, (140, 32), rf"generator's {DEBERTA_WORDS} has shape \[140, 32\], .* \[150, 32\]"),
+        ("discriminator", DEBERTA_WORDS, None, f"the discriminator has no {DEBERTA_WORDS}"),
+        (
+            "discriminator",
+            "deberta.encoder.layer.1.output.dense.bias",
+            (31,),
+            r"dense.bias has shape \[31\], .* \[32\]",
+        ),
+        ("generator", "deberta.encoder.layer.0.output.dense.bias", (31,), r"dense.bias has shape \[31\], .* \[32\]"),
+        ("generator", "deberta.encoder.layer.0.intermediate.dense.weight", (64,), "it must be a matrix"),
+        ("generator", "lm_predictions.lm_head.bias", (149,), r"lm_head.bias has shape \[149\], .* \[150\]"),
+        ("generator", "lm_predictions.lm_head.dense.weight", (32, 31), r"dense.weight has shape \[32, 31\]"),
+        ("discriminator", "mask_predictions.dense.weight", (32, 31), r"mask_predictions.dense.weight has shape"),
+        ("discriminator", "mask_predictions.classifier.bias", (2,), r"classifier.bias has shape \[2\], .* \[1\]"),
+        (
+            "discriminator",
+            "deberta.encoder.layer.7.output.dense.bias",
+            (32,),
+            "is no DeBERTaV3 pair: the discriminator",
+        ),
+    ],
+)
+def test_a_damaged_deberta_v3_pair_is_refused(deberta, role, name, shape, message):
+    states = dict(zip(("discriminator", "generator"), published_pair()[:2], strict=True))
+    states[role].pop(name, None)
+    if shape is not None:
+        states[role][name] = torch.zeros(shape, dtype=torch.float16)
+    write_deberta(deberta, **states)
+    refused(deberta, message)
+
+
 def test_a_deberta_v3_pair_with_weights_that_are_not_finite_is_refused(deberta):
     discriminator, generator, _ = published_pair()
     generator["deberta.encoder.layer.0.output.dense.bias"][0] = torch.nan

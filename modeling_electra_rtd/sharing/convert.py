@@ -18,7 +18,7 @@ from ..discriminator import ElectraRtdDiscriminator
 from ..generators import ElectraRtdGenerator
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from .deberta_v3 import pair_configs, pair_states
+from .deberta_v3 import check_shapes, pair_configs, pair_states
 from .export import verify_release
 from .model_card import write_model_card
 from .original_electra import hyperparameters, original_variables, pair_config, read_pair
@@ -163,11 +163,15 @@ def _read_deberta(folder: Path, tokenizer: str | None) -> _Read:
     vocabulary = load_tokenizer(tokenizer or str(folder))
     pair = ElectraRtdConfig(discriminator_config=config, generator_config=generator_config, embedding_sharing="none")
     networks = (ElectraRtdDiscriminator(pair), ElectraRtdGenerator(generator_config))
-    for network, state in zip(networks, (first, second), strict=True):
-        missing, unexpected = network.load_state_dict(state, strict=False)
-        wrong = sorted(name for name in [*missing, *unexpected] if not name.startswith("discriminator_predictions."))
-        if wrong:
-            raise ValueError(f"{folder} is no DeBERTaV3 pair: {', '.join(wrong[:8])}")
+    for role, network, state in zip(("discriminator", "generator"), networks, (first, second), strict=True):
+        expected = {name: weight.shape for name, weight in network.state_dict().items()}
+        unexpected = sorted(state.keys() - expected.keys())
+        if unexpected:
+            raise ValueError(f"{folder} is no DeBERTaV3 pair: the {role} has {', '.join(unexpected[:8])}")
+        # A head that is not published begins with random weights.
+        head = {name for name in expected if name.startswith("discriminator_predictions.")} - state.keys()
+        check_shapes(role, state, {name: shape for name, shape in expected.items() if name not in head})
+        network.load_state_dict(state, strict=False)
     # As they were trained: the discriminator's words are the generator's and a difference.
     model = ElectraRtdForPreTraining.from_pair(*networks, tokenizer=vocabulary, embedding_sharing="gdes")
     return model.eval(), vocabulary, left_out

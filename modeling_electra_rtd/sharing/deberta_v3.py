@@ -7,17 +7,20 @@ nobody takes a converted pair's predictions for the published ones.
 
 import copy
 import re
+from collections.abc import Mapping
 
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from ..backbones import check_sizes
+
 
 _ENCODER = "deberta."
 _WORDS, _POSITIONS = (f"deberta.embeddings.{name}_embeddings.weight" for name in ("word", "position"))
+_INNER = "deberta.encoder.layer.0.intermediate.dense.weight"
 _DETECTION, _PREDICTION = "mask_predictions.", "lm_predictions.lm_head."
 # The published files and the training code spell the last layer differently.
 _LAST = re.compile(r"^classif(i)?er\.")
-_DETECTION_NAMES = {f"{layer}.{kind}" for layer in ("dense", "LayerNorm", "classifier") for kind in ("weight", "bias")}
 _PREDICTION_NAMES = {
     "bias": "cls.predictions.bias",
     **{
@@ -35,17 +38,16 @@ def pair_configs(config: PreTrainedConfig, generator: dict[str, Tensor]) -> tupl
         generator: the published weights of the generator, whose shapes say how it differs.
 
     Raises:
-        ValueError: for weights that are no DeBERTa's.
+        ValueError: in one line, for weights that are no DeBERTa's, and sizes that no encoder can have.
     """
-    inner = generator.get("deberta.encoder.layer.0.intermediate.dense.weight")
-    if inner is None:
-        raise ValueError("the generator has no weights deberta.encoder.layer.0.*; it is no DeBERTa")
+    check_sizes(config)
+    inner_size, hidden_size = _matrix("generator", generator, _INNER)
     layers = {match[1] for name in generator if (match := re.match(r"deberta\.encoder\.layer\.(\d+)\.", name))}
     discriminator_config = copy.deepcopy(config)
     # What `transformers` calls legacy is the same head with an output layer that can be tied.
     discriminator_config.legacy = True
     generator_config = copy.deepcopy(discriminator_config)
-    generator_config.intermediate_size, generator_config.hidden_size = inner.shape
+    generator_config.intermediate_size, generator_config.hidden_size = inner_size, hidden_size
     generator_config.pooler_hidden_size = generator_config.hidden_size
     generator_config.num_hidden_layers = len(layers)
     head_size = config.hidden_size // config.num_attention_heads
@@ -67,7 +69,7 @@ def pair_states(
         Without a published detection head the first have none.
 
     Raises:
-        ValueError: in one line, for heads that are not those of DeBERTaV3.
+        ValueError: in one line, for heads that are not those of DeBERTaV3, and words that are not the config's.
     """
     left_out = []
     first, second = (_encoder_weights(state, config) for state in (discriminator, generator))
@@ -76,10 +78,8 @@ def pair_states(
         for name, value in discriminator.items()
         if name.startswith(_DETECTION)
     }
-    if head and head.keys() != _DETECTION_NAMES:
-        different = sorted(head.keys() ^ _DETECTION_NAMES)
-        raise ValueError(f"the detection head {_DETECTION}* is not that of DeBERTaV3: {', '.join(different)}")
     if head:
+        _check_detection_head(head, config.hidden_size)
         first |= _detection_head(head)
         left_out.append(
             "of the detection head: it adds the state of the first token to that of every token, and divides by the "
@@ -87,9 +87,11 @@ def pair_states(
         )
     else:
         left_out.append(f"a detection head: there is none ({_DETECTION}*), so it begins with random weights")
+    _, width = _matrix("generator", generator, _WORDS)
+    expected = {_WORDS: (config.vocab_size, width), _PREDICTION + "bias": (config.vocab_size,)}
+    expected |= {_PREDICTION + name: shape for name, shape in _transform_shapes(width).items()}
+    check_shapes("generator", generator, expected)
     for name, ours in _PREDICTION_NAMES.items():
-        if _PREDICTION + name not in generator:
-            raise ValueError(f"the generator has no {_PREDICTION}{name}, which that of DeBERTaV3 has")
         second[ours] = generator[_PREDICTION + name].float()
     second["cls.predictions.decoder.weight"] = second[_WORDS]
     second["cls.predictions.decoder.bias"] = second["cls.predictions.bias"]
@@ -106,6 +108,51 @@ def pair_states(
         if dropped:
             left_out.append(f"weights of the {role}: {', '.join(dropped)}")
     return first, second, left_out
+
+
+def check_shapes(role: str, weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights of which some are missing or of another shape.
+
+    Args:
+        role: of the network.
+        expected: the shapes that it must have.
+
+    Raises:
+        ValueError: in one line, for the first of them.
+    """
+    for name, shape in expected.items():
+        if name not in weights:
+            raise ValueError(f"the {role} has no {name}, which that of DeBERTaV3 has")
+        found = weights[name].shape
+        if found != shape:
+            raise ValueError(
+                f"the {role}'s {name} has shape {list(found)}, but config.json and the other weights ask for "
+                f"{list(shape)}"
+            )
+
+
+def _matrix(role: str, weights: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    found = weights.get(name)
+    if found is None:
+        raise ValueError(f"the {role} has no {name}; it is no DeBERTa")
+    if found.dim() != 2:
+        raise ValueError(f"the {role}'s {name} has shape {list(found.shape)}; it must be a matrix")
+    return tuple(found.shape)
+
+
+def _transform_shapes(width: int) -> dict[str, tuple[int, ...]]:
+    """Of the layer and its norm that stand before the last layer of both heads."""
+    vectors = dict.fromkeys(("dense.bias", "LayerNorm.weight", "LayerNorm.bias"), (width,))
+    return {"dense.weight": (width, width), **vectors}
+
+
+def _check_detection_head(head: dict[str, Tensor], width: int) -> None:
+    expected = {**_transform_shapes(width), "classifier.weight": (1, width), "classifier.bias": (1,)}
+    if head.keys() != expected.keys():
+        different = sorted(head.keys() ^ expected.keys())
+        raise ValueError(f"the detection head {_DETECTION}* is not that of DeBERTaV3: {', '.join(different)}")
+    named = {_DETECTION + name: value for name, value in head.items()}
+    check_shapes("discriminator", named, {_DETECTION + name: shape for name, shape in expected.items()})
 
 
 def _encoder_weights(state: dict[str, Tensor], config: PreTrainedConfig) -> dict[str, Tensor]:
