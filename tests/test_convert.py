@@ -1,6 +1,7 @@
 """Conversions as a user types them: whole releases and checkpoints, or one line and nothing left behind."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy
@@ -91,7 +92,7 @@ def test_a_tokenizer_from_elsewhere(original, tmp_path, unverified):
     assert len(AutoTokenizer.from_pretrained(tmp_path / "release")) == 150
     with (tmp_path / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("more\n")
-    with pytest.raises(ValueError, match="has 151 tokens, but the model 150"):
+    with pytest.raises(ValueError, match="has 151 tokens, but the model 150, so none for more;"):
         convert(str(original), str(tmp_path / "another"), tokenizer=str(tmp_path))
 
 
@@ -120,6 +121,16 @@ def test_a_pair_with_weights_that_are_not_finite_is_refused(tmp_path):
     tiny_tokenizer(tmp_path / "pair")
     message = "pair: 1 of the 150 values of generator.generator_lm_head.bias are not finite;"
     refused(tmp_path / "pair", message, to="original")
+
+
+@pytest.mark.parametrize("token", ["[UNK]", "[MASK]"])
+def test_an_original_whose_vocabulary_lacks_special_tokens_is_refused(original, token):
+    path = original / "vocab.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line}\n" for line in lines if line != token), encoding="utf-8")
+    refused(original, re.escape(f"{original}': vocab.txt has no {token};"))
+    path.write_text("", encoding="utf-8")
+    refused(original, re.escape("vocab.txt has no [PAD], [UNK], [CLS], [SEP], [MASK];"))
 
 
 def test_a_damaged_checkpoint_leaves_nothing_behind(original, tmp_path, capsys):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
@@ -126,7 +128,6 @@ def test_unusable_tokenizers(tmp_path):
     with pytest.raises(ValueError, match="nowhere': no such folder") as error:
         load_tokenizer(str(tmp_path / "nowhere"))
     assert "\n" not in str(error.value)
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nhello\n")
     folder = tmp_path / "headless"
     backend = BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)}).backend_tokenizer
     PreTrainedTokenizerFast(
@@ -134,3 +135,31 @@ def test_unusable_tokenizers(tmp_path):
     ).save_pretrained(folder)
     with pytest.raises(ValueError, match="has no mask_token, sep_token, which RTD needs"):
         load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        ([], r"\[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\];"),
+        (["[PAD]", "[CLS]", "[SEP]", "[MASK]", "hello"], r"\[UNK\];"),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello"], r"\[MASK\];"),
+    ],
+)
+@pytest.mark.parametrize("config", [None, {"model_type": "electra"}])
+def test_a_bare_vocabulary_file_holds_every_special_token(tmp_path, words, absent, config):
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"vocab.txt has no {absent}") as error:
+        load_tokenizer(str(tmp_path))
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_an_added_mask_token_is_as_good_as_one_of_the_vocabulary_but_no_unknown_token_is(tmp_path):
+    words = [word for word in WORDS if word != "[MASK]"]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path / "added")
+    assert load_tokenizer(str(tmp_path / "added"))("hello [MASK]")["input_ids"] == [2 + 1, 5, 7, 4]
+    words = [word for word in WORDS if word != "[UNK]"]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path / "without")
+    with pytest.raises(ValueError, match=r"tokenizer.json has no \[UNK\];"):
+        load_tokenizer(str(tmp_path / "without"))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..model_reference import ModelReference, find_model
@@ -35,7 +36,8 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
         name_or_path: any name that `find_model` takes.
 
     Raises:
-        ValueError: it cannot be loaded, is not fast, or lacks a mask, cls, sep or pad token.
+        ValueError: it cannot be loaded, is not fast, or lacks a mask, cls, sep or pad token; a WordPiece one also
+            without the unknown token, and a bare `vocab.txt` without a line for each of them.
     """
     reference = find_model(name_or_path, "tokenizer")
     # From a config alone, transformers would make up a vocabulary of special tokens.
@@ -59,6 +61,14 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
     missing = [attribute for attribute in REQUIRED_TOKENS if getattr(tokenizer, attribute) is None]
     if missing:
         raise ValueError(f"tokenizer {name_or_path!r}: has no {', '.join(missing)}, which RTD needs")
+    is_bare = (
+        vocabulary_file.name == "vocab.txt" and reference.find("tokenizer_config.json", "added_tokens.json") is None
+    )
+    if absent := _absent_tokens(tokenizer, is_bare):
+        raise ValueError(
+            f"tokenizer {name_or_path!r}: {vocabulary_file.name} has no {', '.join(absent)}; a vocabulary needs an "
+            "entry for each of them, with the id that its model knows it by"
+        )
     return tokenizer
 
 
@@ -66,6 +76,21 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A sha256 (hexadecimal) over everything that decides which ids a text gets, wherever it was loaded from."""
     description = json.loads(text_encoder(tokenizer.backend_tokenizer.to_str()).to_str())
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def _absent_tokens(tokenizer: PreTrainedTokenizerFast, is_bare: bool) -> list[str]:
+    """Special tokens that the vocabulary itself must hold, and does not.
+
+    What a file beside the vocabulary adds to it is as good. Where there is none, `transformers` makes up an id behind
+    the last word; and WordPiece looks its unknown token up nowhere else.
+    """
+    own = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    if is_bare:
+        needed = [getattr(tokenizer, attribute) for attribute in CONVENTIONAL_TOKENS]
+    else:
+        model = tokenizer.backend_tokenizer.model
+        needed = [model.unk_token] if isinstance(model, WordPiece) else []
+    return [token for token in needed if token is not None and token not in own]
 
 
 def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:

@@ -107,10 +107,6 @@ def _read_original(prefix: str, tokenizer: str, heads: dict[str, int | None]) ->
     bundle = TensorBundle(prefix)
     vocabulary = load_tokenizer(tokenizer)
     config = pair_config({name: entry.shape for name, entry in bundle.entries.items()}, vocabulary, **heads)
-    if len(vocabulary) > config.vocab_size:
-        raise ValueError(
-            f"tokenizer {tokenizer!r} has {len(vocabulary):,} tokens, but the model {config.vocab_size:,}"
-        )
     vocabulary.model_max_length = config.max_position_embeddings
     model, left_out = read_pair(bundle, config)
     return model, vocabulary, left_out

@@ -80,13 +80,17 @@ def pair_config(
             unless its `model_hparam_overrides` say otherwise.
 
     Raises:
-        ValueError: in one line, for variables that are no pair of the original's, or sizes that do not fit together.
+        ValueError: in one line, for variables that are no pair of the original's, sizes that do not fit together, or
+            tokens that the pair has no embeddings for.
     """
     if any(name.startswith(("generator_ltr/", "generator_rtl/", "cloze_predictions/")) for name in shapes):
         raise ValueError("this is a checkpoint of Electric or of a two-tower generator, which are not converted")
     encoder, embeddings = _generator_scopes(shapes)
+    discriminator_config = _network_config(shapes, _DISCRIMINATOR, _DISCRIMINATOR, attention_heads)
+    if tokenizer is not None:
+        _check_tokens(tokenizer, discriminator_config.vocab_size)
     return ElectraRtdConfig(
-        discriminator_config=_network_config(shapes, _DISCRIMINATOR, _DISCRIMINATOR, attention_heads),
+        discriminator_config=discriminator_config,
         generator_config=_network_config(
             shapes, encoder, embeddings, attention_heads if encoder == _DISCRIMINATOR else generator_attention_heads
         ),
@@ -229,6 +233,16 @@ def _network_config(
         max_position_embeddings=matrix(f"{embeddings}/embeddings/position_embeddings")[0],
         type_vocab_size=matrix(f"{embeddings}/embeddings/token_type_embeddings")[0],
     )
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    beyond = [token for token, token_id in tokenizer.get_vocab().items() if token_id >= vocab_size]
+    if beyond:
+        more = f" and {len(beyond) - 8:,} more" if len(beyond) > 8 else ""
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer):,} tokens, but the model {vocab_size:,}, so none for "
+            f"{', '.join(sorted(beyond)[:8])}{more}; name the vocabulary it was trained with by --tokenizer"
+        )
 
 
 def _left_out(bundle: TensorBundle, used: Set[str]) -> list[str]:
