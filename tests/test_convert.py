@@ -133,6 +133,19 @@ def test_an_original_whose_vocabulary_lacks_special_tokens_is_refused(original, 
     refused(original, re.escape("vocab.txt has no [PAD], [UNK], [CLS], [SEP], [MASK];"))
 
 
+@pytest.mark.parametrize("heads", [0, -4])
+@pytest.mark.parametrize(
+    ("option", "role"), [("attention_heads", "discriminator"), ("generator_attention_heads", "generator")]
+)
+def test_heads_are_at_least_one(original, option, role, heads):
+    refused(original, f"{role}: num_attention_heads is {heads}; it must be at least 1", **{option: heads})
+
+
+def test_an_original_with_several_steps_is_refused(original):
+    write_bundle(original / "model.ckpt-3", original_checkpoint() | {"global_step": numpy.array([3, 4], dtype="<i8")})
+    refused(original, r"model.ckpt-3: global_step has shape \[2\]; it must be a single number")
+
+
 def test_a_damaged_checkpoint_leaves_nothing_behind(original, tmp_path, capsys):
     data = original / "model.ckpt-3.data-00000-of-00001"
     content = bytearray(data.read_bytes())

@@ -229,7 +229,7 @@ def _network_config(
         hidden_size=hidden_size,
         intermediate_size=intermediate_size,
         num_hidden_layers=len(layers),
-        num_attention_heads=attention_heads or max(1, hidden_size // _HEAD_SIZE),
+        num_attention_heads=max(1, hidden_size // _HEAD_SIZE) if attention_heads is None else attention_heads,
         max_position_embeddings=matrix(f"{embeddings}/embeddings/position_embeddings")[0],
         type_vocab_size=matrix(f"{embeddings}/embeddings/token_type_embeddings")[0],
     )
@@ -249,7 +249,10 @@ def _left_out(bundle: TensorBundle, used: Set[str]) -> list[str]:
     slots = [name for name in bundle.entries if name.endswith(_SLOTS)]
     lines = [f"{len(slots):,} slots of its optimizer (adam_m, adam_v)"] if slots else []
     if _STEP in bundle.entries:
-        lines.append(f"{_STEP}, which is {bundle.read(_STEP).item():,}")
+        step = bundle.read(_STEP)
+        if step.size != 1:
+            raise ValueError(f"{bundle.prefix}: {_STEP} has shape {list(step.shape)}; it must be a single number")
+        lines.append(f"{_STEP}, which is {step.item():,}")
     others = sorted(bundle.entries.keys() - used - {*slots, _STEP})
     if others:
         more = f" and {len(others) - 8:,} more" if len(others) > 8 else ""
