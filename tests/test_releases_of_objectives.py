@@ -42,10 +42,16 @@ BESIDE = {
     ("modernbert", "all_tokens_mlm"): {HEAD},
     ("modernbert", "rtd_mlm"): {HEAD, "head", "decoder"},
     ("modernbert", "electric"): {HEAD},
+    ("bert", "mlm"): set(),
+    ("bert", "all_tokens_mlm"): {HEAD},
+    ("bert", "rtd_mlm"): {HEAD, "cls"},
 }
-# A family whose stock classes have all the heads, and one where some are beside the root.
+# A family whose stock classes have all the heads, one where some are beside the root, and one with a pooler.
 WITH_FAMILY = [
-    (family, *case) for family in FAMILIES for case in CASES if family == "electra" or (family, case[0]) in BESIDE
+    (family, *case)
+    for family in (*FAMILIES, "bert")
+    for case in CASES
+    if family == "electra" or (family, case[0]) in BESIDE
 ]
 PREDICTS = ("mlm", "replace_mlm", "all_tokens_mlm", "rtd_mlm")
 
@@ -154,8 +160,9 @@ def test_lines_of_the_cards_run(releases, monkeypatch, capsys):
 def test_a_release_is_verified_and_a_dry_push_of_it_passes(releases, tmp_path, monkeypatch, capsys):
     root, _ = releases
     name = "modernbert-all_tokens_mlm-masked_lm"
-    assert main(["export", str(root / f"{name}-joint"), "--output-dir", str(tmp_path / "release")]) == 0
-    assert "root, generator, masked LM load with 0 missing keys and equal outputs" in capsys.readouterr().out
+    for released, parts in ((name, "root, generator, masked LM"), ("bert-mlm-masked_lm", "root, masked LM")):
+        assert main(["export", str(root / f"{released}-joint"), "--output-dir", str(tmp_path / released)]) == 0
+        assert f"{parts} load with 0 missing keys and equal outputs" in capsys.readouterr().out
     monkeypatch.setattr(hub, "stock_outputs", lambda folder: {"root": {"missing": []}})
     for other in (name, "electra-mlm-masked_lm", "modernbert-electric-two_tower", "electra-electric-unigram"):
         assert main(["push", str(root / other), "lab/pair", "--dry-run"]) == 0
