@@ -58,10 +58,15 @@ def is_joint(fields: dict[str, Any] | None) -> bool:
     return fields is not None and GENERATOR_SUBFOLDER not in fields
 
 
+def generator_kind_of(fields: dict[str, Any]) -> str | None:
+    """The kind of generator of a pair whose config says this under our key; `None` without one."""
+    learns = OBJECTIVES.get(fields.get("objective", "rtd"))
+    return fields.get("generator_kind", "masked_lm") if learns is not None and learns.corrupts else None
+
+
 def generates_by_masked_lm(fields: dict[str, Any]) -> bool:
     """Whether a pair whose config says this under our key has a masked-LM generator."""
-    learns = OBJECTIVES.get(fields.get("objective", "rtd"))
-    return learns is not None and learns.corrupts and fields.get("generator_kind", "masked_lm") == "masked_lm"
+    return generator_kind_of(fields) == "masked_lm"
 
 
 def lacks_generator(fields: dict[str, Any]) -> bool:

@@ -12,8 +12,8 @@ from transformers.utils.hub import resolve_revision
 from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for, hub_arguments_in
 from .checkpoint_layout import (
     GENERATOR_SUBFOLDER,
-    generates_by_masked_lm,
     generator_config_in,
+    generator_kind_of,
     holds_pair,
     joined,
     lacks_generator,
@@ -102,31 +102,34 @@ class LoadsPairs:
         """Continue from existing checkpoints: two, or a discriminator whose generator is built.
 
         Args:
-            discriminator: folder or Hub id of any checkpoint of the encoder (its RTD head is used if there is one),
-                or a model. A pair brings its generator along when `generator` is `None`.
+            discriminator: folder or Hub id of any checkpoint of the encoder, or a model; the heads that the objective
+                asks for are the checkpoint's, where it has them. A pair brings its generator along when `generator`
+                is `None` and `generator_kind` is its own.
             generator: folder, Hub id or model of a masked-LM checkpoint. `None` builds one that shares the
                 discriminator's embeddings and, where it is as wide, starts from its first layers.
             tokenizer: sets the special token ids; needed for any vocabulary but the family's own.
             embedding_sharing: `None` ties the tables when they are equal and otherwise keeps both, which changes
                 neither network; `"tied"` takes the discriminator's for both.
-            generator_width, generator_depth: of a generator that is built.
+            generator_width, generator_depth: of a generator that is built; one that is there has to have them.
             objective: further fields of `ElectraRtdConfig`.
             hub_arguments: `revision`, `subfolder`, `token`, ... of `from_pretrained`.
 
         Raises:
-            ValueError: for different vocabularies, or tables that cannot be shared.
+            ValueError: for different vocabularies, tables that cannot be shared, or a generator of another size than
+                `generator_width` and `generator_depth` say.
         """
-        first = _loaded(ElectraRtdDiscriminator, discriminator, hub_arguments)
-        if (
-            generator is None
-            and generates_by_masked_lm(objective or {})
-            and not isinstance(discriminator, PreTrainedModel)
-            and holds_pair(discriminator, **hub_arguments_in(hub_arguments))
-            and first.config.has_masked_lm_generator
-        ):
-            generator = discriminator
+        # The kind of generator that a pair would bring along.
+        wanted = generator_kind_of(objective or {}) if generator is None else None
+        first, second = discriminator, generator
+        if not isinstance(first, PreTrainedModel):
+            first = _loaded_first(cls, discriminator, wanted, objective or {}, hub_arguments)
+        is_pair = wanted is not None and isinstance(first, cls)
+        brings_generator = is_pair and generator_kind_of(first.config.objective_fields()) == wanted
+        if brings_generator:
+            second = first.generator
             embedding_sharing = embedding_sharing or first.config.embedding_sharing
-        second = None if generator is None else _loaded(ElectraRtdGenerator, generator, hub_arguments)
+        elif second is not None and not isinstance(second, PreTrainedModel):
+            second = ElectraRtdGenerator.from_pretrained(second, **hub_arguments)
         first_config = native_config(getattr(first.config, "discriminator_config", first.config))
         objective = {
             # What a pair knows of its vocabulary.
@@ -134,9 +137,12 @@ class LoadsPairs:
             **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
             **(objective or {}),
         }
-        second_config = None if second is None else native_config(second.config)
-        if second is None and (generator_width is not None or generator_depth is not None):
-            second_config = generator_config_for(first_config, generator_width, generator_depth)
+        second_config = native_config(second.config) if isinstance(second, PreTrainedModel) else None
+        if generator_width is not None or generator_depth is not None:
+            asked = generator_config_for(first_config, generator_width, generator_depth)
+            if second_config is not None:
+                _check_size(second_config, asked, generator_width, generator_depth)
+            second_config = second_config or asked
         if objective.get("freeze_generator") and second is None:
             raise ValueError("freeze_generator needs a generator that has learned; give one as generator")
         if embedding_sharing is None:
@@ -159,9 +165,11 @@ class LoadsPairs:
             for encoder in model.generator.encoders().values():
                 _start_from(first.base_model, encoder)
         # After the generator's, so that what is shared is the discriminator's.
-        model.encoder.load_state_dict(native_state(first.base_model))
+        _start_from(first.base_model, model.encoder)
+        # The baseline of feedback is of the samples of its own generator.
+        apart = ("generator", model.base_model_prefix, *(() if brings_generator else ("feedback",)))
         for name, head in model.named_children():
-            if name not in ("generator", model.base_model_prefix) and hasattr(first, name):
+            if name not in apart and isinstance(getattr(first, name, None), nn.Module):
                 head.load_state_dict(getattr(first, name).state_dict())
         return model
 
@@ -205,10 +213,38 @@ def _no_generator(source: str | os.PathLike) -> ValueError:
     )
 
 
-def _loaded(
-    model_class: type[PreTrainedModel], source: str | os.PathLike | PreTrainedModel, arguments: dict
+def _loaded_first(
+    pair_class: type[PreTrainedModel],
+    source: str | os.PathLike,
+    wanted: str | None,
+    objective: dict[str, Any],
+    arguments: dict[str, Any],
 ) -> PreTrainedModel:
-    return source if isinstance(source, PreTrainedModel) else model_class.from_pretrained(source, **arguments)
+    """What `from_pair` continues from: a pair, if it has the kind of generator that is wanted, or a discriminator."""
+    hub = hub_arguments_in(arguments)
+    known = objective_of(config_from(source, **hub))
+    if known is None:
+        # A stock checkpoint does not say which heads it has, so it is asked for those of the objective.
+        heads = {"objective": objective["objective"]} if "objective" in objective else {}
+        return ElectraRtdDiscriminator.from_pretrained(source, **arguments, **heads)
+    if wanted is not None and generator_kind_of(known) == wanted and holds_pair(source, **hub):
+        return pair_class.from_pretrained(source, **arguments)
+    return ElectraRtdDiscriminator.from_pretrained(source, **arguments)
+
+
+def _check_size(
+    config: PreTrainedConfig, asked: PreTrainedConfig, generator_width: float | None, generator_depth: float | None
+) -> None:
+    """Refuse a generator that has learned already and is not of the size that is asked for."""
+    for name, fraction, field in (
+        ("generator_width", generator_width, "hidden_size"),
+        ("generator_depth", generator_depth, "num_hidden_layers"),
+    ):
+        if fraction is not None and getattr(config, field) != getattr(asked, field):
+            raise ValueError(
+                f"{name} is {fraction}, a {field} of {getattr(asked, field)}, but the generator to continue with has "
+                f"{getattr(config, field)}; leave {name} out (in a recipe: none)"
+            )
 
 
 def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:
@@ -226,9 +262,13 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _start_from(source: PreTrainedModel, target: PreTrainedModel) -> None:
-    """Start an encoder from the embeddings of another and, where it is as wide, from its first layers."""
-    state, wanted = native_state(source), target.state_dict()
+    """Start an encoder from the embeddings of another and, where it is as wide, from its layers, as many as it has.
+
+    A pooler, which a family's encoder has and its masked-LM model has not, is taken where it is there.
+    """
+    backbone = backbone_of(source.config)
+    state, wanted = native_state(source), native_state(target)
     as_wide = source.config.hidden_size == target.config.hidden_size
-    block = backbone_of(source.config).embeddings
-    names = [name for name in wanted if as_wide or name.startswith(f"{block}.")]
-    target.load_state_dict({**wanted, **{name: state[name] for name in names}})
+    names = [name for name in wanted if as_wide or name.startswith(f"{backbone.embeddings}.")]
+    found = {name: state[name] for name in names if name in state or name.partition(".")[0] not in backbone.unused}
+    target.load_state_dict({**wanted, **found})

@@ -144,6 +144,69 @@ def test_a_joint_checkpoint_brings_its_generator(family, sharing, tmp_path):
     assert changed.config.mask_token_id == 7
 
 
+@pytest.mark.parametrize("family", ["modernbert", "bert"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("mlm", "rtd"), ("rtd", "mlm"), ("rtd_mlm", "replace_mlm"), ("all_tokens_mlm", "rtd_mlm"), ("mlm", "electric")],
+)
+def test_a_run_goes_on_with_another_objective(family, before, after, tmp_path):
+    first = tiny_pair(family, objective=before)
+    first.save_pretrained(tmp_path)
+    kind = "two_tower" if after == "electric" else "masked_lm"
+    for source in (str(tmp_path), first):
+        fields = {**OBJECTIVE, "objective": after, "generator_kind": kind}
+        pair = ElectraRtdForPreTraining.from_pair(source, objective=fields)
+        learned, found = first.state_dict(), pair.state_dict()
+        both = {name for name in learned.keys() & found.keys() if not name.startswith("generator.")}
+        heads = {name.partition(".")[0] for name in both}
+        assert heads > {pair.base_model_prefix} or {before, after} in ({"mlm", "rtd"}, {"mlm", "electric"})
+        for name in both:
+            assert torch.equal(found[name], learned[name]), name
+        assert pair(**tiny_text()).loss.isfinite()
+
+
+@pytest.mark.parametrize("kind", ["two_tower", "unigram"])
+def test_a_noise_that_has_learned_goes_on(kind, tmp_path):
+    pair = tiny_pair("electra", objective="electric", generator_kind=kind)
+    pair.train()(**tiny_text())
+    pair.save_pretrained(tmp_path)
+    fields = {"objective": "electric", "generator_kind": kind}
+    for source in (str(tmp_path), pair):
+        state = ElectraRtdForPreTraining.from_pair(source, objective=fields).state_dict()
+        for name, value in pair.state_dict().items():
+            assert torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize("family", ["electra", "modernbert", "deberta-v2", "bert"])
+def test_masked_lm_goes_on_with_the_head_of_a_stock_checkpoint(family, tmp_path):
+    stock = randomize(AutoModelForMaskedLM.from_config(tiny_config(family))).eval()
+    stock.save_pretrained(tmp_path)
+    for source in (str(tmp_path), stock):
+        for objective in ("mlm", "rtd_mlm"):
+            pair = ElectraRtdForPreTraining.from_pair(source, objective={**OBJECTIVE, "objective": objective}).eval()
+            with torch.no_grad():
+                found = pair.heads.predict(pair.encode(pair.encoder, document_ids=None, **tiny_text()))
+                expected = stock(**tiny_text()).logits
+            # DeBERTa reads padding as zeros, and the pair's rows do not.
+            shown = tiny_text()["attention_mask"].bool()
+            torch.testing.assert_close(found[shown], expected[shown], atol=1e-5, rtol=1e-5)
+
+
+def test_a_generator_of_another_size_than_is_asked_for(published, tmp_path):
+    pair = tiny_pair("electra")
+    pair.save_pretrained(tmp_path)
+    same = ElectraRtdForPreTraining.from_pair(str(tmp_path), generator_width=0.25, generator_depth=1.0)
+    assert torch.equal(
+        same.generator.encoder.state_dict()["embeddings_project.weight"],
+        pair.state_dict()["generator.electra.embeddings_project.weight"],
+    )
+    with pytest.raises(ValueError, match="generator_depth is 0.34, a num_hidden_layers of 1, but .* has 3; leave"):
+        ElectraRtdForPreTraining.from_pair(str(tmp_path), generator_depth=0.34)
+    paths = published["electra", "discriminator"], published["electra", "generator"]
+    with pytest.raises(ValueError, match="generator_width is 0.25, a hidden_size of 8, but .* has 16; leave"):
+        ElectraRtdForPreTraining.from_pair(*paths, generator_width=0.25, objective=OBJECTIVE)
+
+
 def test_pairs_that_cannot_be(published, tmp_path):
     other = tmp_path / "other"
     ElectraForMaskedLM(tiny_electra_config(vocab_size=160)).save_pretrained(other)

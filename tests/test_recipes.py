@@ -141,12 +141,16 @@ def test_none_is_a_word_however_it_is_written(word, tmp_path):
         (("model", "discriminator_checkpoint", "x"), "give discriminator"),
         (("model", "generator_checkpoint", "x"), "generator_checkpoint needs a discriminator_checkpoint"),
         (("data", "corpus", ["x"]), "both set"),
+        (
+            ("model", None, {"discriminator_checkpoint": "x", "generator": TINY}),
+            "generator goes with discriminator, both from scratch",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, change, said):
     section, key, value = change
     values = minimal()
-    values[section][key] = value
+    values[section] = value if key is None else {**values[section], key: value}
     with pytest.raises(ValueError, match=".*") as error:
         build_recipe(values)
     assert said in str(error.value)

@@ -58,7 +58,7 @@ class ModelRecipe:
     Attributes:
         discriminator: stock config as `{model_type: ..., field: value}`, a JSON file in `configuration/models`, or
             the config of a model, by any name with a slash that `find_model` takes.
-        generator: likewise; `None` derives it by `generator_width` and `generator_depth`.
+        generator: likewise, beside `discriminator`; `None` derives it by `generator_width` and `generator_depth`.
         generator_width, generator_depth: fractions of the discriminator's; `None` takes the family's default.
         discriminator_checkpoint, generator_checkpoint: continue from these instead; any name that `find_model` takes.
         attn_implementation: `sdpa` or `eager`; `None` leaves the choice to `transformers`.
@@ -93,6 +93,11 @@ class ModelRecipe:
             raise ValueError("model: give discriminator (from scratch) or discriminator_checkpoint (continue), one")
         if self.generator_checkpoint is not None and self.discriminator_checkpoint is None:
             raise ValueError("model: generator_checkpoint needs a discriminator_checkpoint beside it")
+        if self.generator is not None and self.discriminator_checkpoint is not None:
+            raise ValueError(
+                "model: generator goes with discriminator, both from scratch; beside discriminator_checkpoint give "
+                "generator_checkpoint, or generator_width and generator_depth"
+            )
         if self.generator is not None and (self.generator_width is not None or self.generator_depth is not None):
             raise ValueError("model: generator and generator_width/generator_depth exclude each other")
 
