@@ -49,6 +49,8 @@ def check_combination(pair: Any) -> None:
             f"sampling_temperature {pair.sampling_temperature}: noise-contrastive estimation needs samples of the "
             "very noise it knows"
         )
+    elif pair.learns.needs_noise_everywhere and pair.mask_probability == 1:
+        reason = "mask_probability 1: noise-contrastive estimation needs tokens of the text beside the noise"
     elif not pair.has_generator_network and sharing not in ("tied", "none"):
         reason = f"embedding_sharing {sharing!r} without a second network"
     elif kind == "two_tower" and sharing == "all":

@@ -187,6 +187,10 @@ def test_a_masked_language_model_becomes_both_networks_of_a_pair(family, tmp_pat
         ({"objective": "rtd_mlm", "embedding_sharing": "gdes"}, "masked-LM head"),
         ({"objective": "electric", "generator_kind": "uniform", "disallow_correct": True}, "disallow_correct"),
         (
+            {"objective": "electric", "generator_kind": "uniform", "mask_probability": 1},
+            "mask_probability 1: noise-contrast",
+        ),
+        (
             {"objective": "electric", "generator_kind": "uniform", "sampling_temperature": 2.0},
             "sampling_temperature 2",
         ),

@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, ElectraConfig, ElectraForMask
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
 from modeling_electra_rtd.pretraining.recipes import build_recipe, read_recipe
 from modeling_electra_rtd.pretraining.run import evaluate, pretrain
+from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
 from modeling_electra_rtd.recipe_files import configuration_folder
 
 
@@ -101,6 +102,9 @@ def test_samples_that_are_not_of_the_known_noise_are_refused(data, tmp_path):
     model = {**recipe(data, tmp_path).values["model"], "objective": "electric", "generator_kind": "uniform"}
     with pytest.raises(ValueError, match="initial_sampling_temperature is 5.0, but objective 'electric' needs"):
         pretrain(recipe(data, tmp_path / "run", model, initial_sampling_temperature=5))
+    with pytest.raises(ValueError, match="initial_mask_probability is 1.0, but objective 'electric' needs"):
+        pretrain(recipe(data, tmp_path / "run", model, initial_mask_probability=1))
+    assert not (tmp_path / "run").exists()
     assert pretrain(recipe(data, tmp_path / "run", model, initial_sampling_temperature=1))["steps"] == 2
 
 
@@ -131,6 +135,33 @@ def test_a_taken_folder_and_nothing_to_resume_are_refused_before_any_work(data, 
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_run_cut_off_before_its_first_checkpoint_leaves_the_folder_free(is_new, data, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    if not is_new:
+        folder.mkdir()
+
+    def cut_off(trainer, *arguments, **options):
+        assert (folder / "recipe.yaml").is_file()
+        if trainer.state.global_step == 1:
+            raise KeyboardInterrupt
+        return step(trainer, *arguments, **options)
+
+    step = ElectraRtdTrainer.training_step
+    with monkeypatch.context() as patched:
+        patched.setattr(ElectraRtdTrainer, "training_step", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(recipe(data, folder))
+        assert folder.exists() != is_new and not list(tmp_path.glob("run/*"))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(recipe(data, folder, save_strategy="steps", save_steps="1"))
+    # There is something to go on from.
+    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "checkpoint-1"}
+    with pytest.raises(ValueError, match="already holds a run"):
+        pretrain(recipe(data, folder))
+    assert pretrain(recipe(data, folder, save_strategy="steps", save_steps="1"), resume=True)["steps"] == 2
+
+
 def test_data_that_does_not_fit_is_refused_before_any_work(data, tmp_path):
     other = str(tmp_path / "other")
     train_tokenizer([write_corpus(tmp_path / "text", seed=9)], other, vocab_size=90, progress=False)
@@ -144,6 +175,8 @@ def test_data_that_does_not_fit_is_refused_before_any_work(data, tmp_path):
         pretrain(longer)
     with pytest.raises(ValueError, match="do not fill one batch"):
         pretrain(recipe(data, tmp_path / "run", per_device_train_batch_size=100_000))
+    with pytest.raises(ValueError, match="initial_sequence_length is 24; allowed are"):
+        pretrain(recipe(data, tmp_path / "run", initial_sequence_length=24))
     nowhere = recipe(data, tmp_path / "run")
     nowhere.data.blocks = str(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no such folder"):

@@ -23,6 +23,7 @@ from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
+from .schedules import step_shape
 from .trainer import ElectraRtdTrainer
 from .training_args import ElectraRtdTrainingArguments
 
@@ -51,6 +52,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     """
     arguments = recipe.training
     output_dir = Path(arguments.output_dir)
+    is_new = not output_dir.exists()
     checkpoint = _checkpoint_to_resume(output_dir) if resume else None
     if not resume and arguments.process_index == 0 and output_dir.exists() and _is_taken(output_dir):
         raise ValueError(f"{output_dir} already holds a run; use --resume, or another --output-dir")
@@ -65,8 +67,10 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     checkpoints = recipe.model.checkpoints()
     model = build_model(recipe.model, tokenizer, checkpoints)
     generators = model.generator.encoders().values() if model.config.has_generator_network else ()
+    length = row_length(recipe.data, recipe.data.blocks)
     for encoder in (model.encoder, *generators):
-        check_row_length(encoder.config, row_length(recipe.data, recipe.data.blocks))
+        check_row_length(encoder.config, length)
+    step_shape(arguments, length, 0, 1)
     if held_out is None and arguments.eval_strategy != "no":
         raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
     trainer = ElectraRtdTrainer(
@@ -86,7 +90,12 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "from_hub": _from_hub(recipe, data, checkpoints),
         "checkpoints_from_hub": {role: checkpoint.from_hub for role, checkpoint in checkpoints.items()},
     }
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except BaseException:
+        if trainer.is_world_process_zero():
+            _leave(output_dir, is_new)
+        raise
     if held_out is not None:
         trainer.evaluate()
     # Pushed at the very end, when all of it is on disk.
@@ -280,6 +289,14 @@ def _is_taken(output_dir: Path) -> bool:
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file")
     return any(output_dir.iterdir())
+
+
+def _leave(output_dir: Path, is_new: bool) -> None:
+    """Give a folder free for the next try, if a run that was cut off has saved nothing to go on from."""
+    if [path.name for path in output_dir.iterdir()] == [RESOLVED_RECIPE]:
+        (output_dir / RESOLVED_RECIPE).unlink()
+        if is_new:
+            output_dir.rmdir()
 
 
 def _check_budget(arguments: ElectraRtdTrainingArguments, blocks: Any) -> None:

@@ -68,6 +68,11 @@ class ElectraRtdTrainer(ReleasePushes):
                 f"initial_sampling_temperature is {temperature}, but objective {model.config.objective!r} needs "
                 "samples of the very noise it knows; set it to 1"
             )
+        if model.config.learns.needs_noise_everywhere and args.initial_mask_probability == 1:
+            raise ValueError(
+                f"initial_mask_probability is {args.initial_mask_probability}, but objective "
+                f"{model.config.objective!r} needs tokens of the text beside the noise; set it below 1"
+            )
         if args.device.type == "cpu":
             use_cpu_layers(model)
         self._pad_token_id = model.config.pad_token_id or 0
