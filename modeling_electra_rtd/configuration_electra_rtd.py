@@ -163,6 +163,10 @@ class ElectraRtdConfig(PreTrainedConfig):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["discriminator_config"], name)
 
+    def _get_generation_parameters(self) -> dict[str, Any]:
+        # Of the class that declares them: asked here, a field of the discriminator's is an attribute and no field.
+        return self.discriminator_config._get_generation_parameters()
+
     def validate_probabilities(self) -> None:
         check_numbers(self)
 

@@ -169,6 +169,18 @@ def test_on_disk_it_is_native_and_read_back_the_same(family, objective, tmp_path
             assert getattr(other, name) == value
 
 
+def test_what_a_family_declares_is_saved_though_elsewhere_it_is_of_generation(tmp_path):
+    config = ElectraRtdConfig.from_discriminator(tiny_config("tapas", temperature=2.0), **OBJECTIVE)
+    config.save_pretrained(tmp_path)
+    assert ElectraRtdConfig.from_pretrained(tmp_path).discriminator_config.temperature == 2.0
+    # Where the stock class refuses to save it, so does the pair.
+    stray = tiny_config("bert")
+    stray.temperature = 2.0
+    for refuses in (stray, ElectraRtdConfig.from_discriminator(stray, **OBJECTIVE)):
+        with pytest.raises(ValueError, match="Some generation parameters are set in the model config"):
+            refuses.save_pretrained(tmp_path)
+
+
 def test_objective_can_be_overridden_when_loading(tmp_path):
     ElectraRtdConfig.from_discriminator(tiny_electra_config(), **OBJECTIVE).save_pretrained(tmp_path)
     config = ElectraRtdConfig.from_pretrained(tmp_path, mask_probability=0.3)
