@@ -22,6 +22,7 @@ from transformers import (
 
 from .derived_backbones import derived_backbone
 from .gru_encoder import GruEncoderConfig
+from .small_encoders import first_row_of_positions
 from .stock_models import Backbone, prepare_encoder
 
 
@@ -178,25 +179,25 @@ def build_masked_lm(config: PreTrainedConfig, with_unused: bool = False) -> PreT
 
 def longest_row(config: PreTrainedConfig) -> int | None:
     """Positions a row may have by `max_position_embeddings`, those of padding taken off; `None` where there is no
-    such field. Any config."""
+    such field, or none that says anything. Any config."""
     positions = getattr(config, "max_position_embeddings", None)
-    backbone = BACKBONES.get(config.model_type)
-    return positions if positions is None or backbone is None else positions - backbone.first_position(config)
+    if positions is None or positions < 1:
+        return None
+    return positions - (first_row_of_positions(config) or 0)
 
 
 def check_row_length(config: PreTrainedConfig, length: int) -> None:
-    """Refuse rows that an encoder has no positions for.
+    """Refuse rows that an encoder has no positions for; where no table is looked up they have no end.
 
     Raises:
         ValueError: naming both lengths.
     """
-    longest = longest_row(config)
-    # Those with token types look positions up in a table; rotary ones have no end.
-    if longest is not None and length > longest and hasattr(config, "type_vocab_size"):
-        behind = config.max_position_embeddings - longest
+    behind = first_row_of_positions(config)
+    if behind is not None and length + behind > config.max_position_embeddings:
         of_padding = f", {behind} of them padding's" if behind else ""
         raise ValueError(
-            f"max_length is {length}, but the encoder has max_position_embeddings {longest + behind}{of_padding}"
+            f"max_length is {length}, but the encoder has max_position_embeddings "
+            f"{config.max_position_embeddings}{of_padding}"
         )
 
 

@@ -7,13 +7,10 @@ which weights does a gradient reach. Whoever fails is refused with what is missi
 
 import copy
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -24,10 +21,17 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .encoder_inputs import DocumentMask, EncoderInputs
+from .small_encoders import (
+    FIRST_WORD,
+    VOCABULARY,
+    on_its_own,
+    padding_before_positions,
+    small_config,
+    table_of_positions,
+)
 from .stock_models import Backbone, masked_lm_head, masked_lm_logits, prepare_encoder
 
 
-_VOCABULARY = 64
 _NEEDED_FIELDS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 # Of the largest output: what the order of additions changes, far below what another document would.
 _TOLERANCE = 1e-3
@@ -43,10 +47,10 @@ def derived_backbone(config: PreTrainedConfig) -> Backbone:
     Raises:
         ValueError: naming the family and what RTD would need of it.
     """
-    classes, small = _stock_classes(config), _small(config)
+    classes, small = _stock_classes(config), small_config(config)
     key = (type(config), small.to_json_string())
     if key not in _derived:
-        with _on_its_own():
+        with on_its_own("cpu"):
             _derived[key] = _derive(small, *classes)
     return _derived[key]
 
@@ -75,19 +79,6 @@ def _stock_classes(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], typ
     return encoder_class, MODEL_FOR_MASKED_LM_MAPPING[type(config)]
 
 
-@contextmanager
-def _on_its_own() -> Iterator[None]:
-    """Real weights on the CPU in float32, whatever the caller is loading or counting; its random numbers stay."""
-    dtype = torch.get_default_dtype()
-    with unset_fake_temporarily(), torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.set_default_dtype(torch.float32)
-        torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
 def _derive(
     config: PreTrainedConfig, encoder_class: type[PreTrainedModel], masked_lm_class: type[PreTrainedModel]
 ) -> Backbone:
@@ -104,32 +95,18 @@ def _derive(
         raise _refused(config, f"{encoder_class.__name__} does not return a state of hidden_size for every token")
     _check_head(config, encoder_class, masked_lm)
     layer_class = _layer_class(config, encoder)
+    follows_padding, first_row = padding_before_positions(table_of_positions(encoder))
     backbone = {
         "layer_class": layer_class.__name__,
         "discriminator_architecture": encoder_class.__name__,
         "embeddings": _embedding_block(config, encoder, layer_class),
-        "positions_follow_padding": _table_begins_with_padding(encoder),
+        "positions_follow_padding": follows_padding,
+        "first_row": first_row,
         "unused": _without_gradient(config, encoder, hidden),
         "autocast": _computes_under_autocast(encoder),
     }
     document_mask = _document_mask(config, encoder, backbone)
     return Backbone(document_mask=document_mask, **backbone)
-
-
-def _small(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Two layers (as many as show every type of layer once), 64 tokens, and everything else as it is."""
-    small = copy.deepcopy(config)
-    # What a CPU has, whatever the real model will use.
-    small._attn_implementation = None
-    types = getattr(config, "layer_types", None) or []
-    small.num_hidden_layers = max([2, *(types.index(kind) + 1 for kind in set(types))])
-    if types:
-        small.layer_types = types[: small.num_hidden_layers]
-    small.vocab_size = _VOCABULARY
-    for name, value in vars(small).copy().items():
-        if name.endswith("_token_id") and isinstance(value, int) and value >= _VOCABULARY:
-            setattr(small, name, 1)
-    return small
 
 
 @torch.no_grad()
@@ -141,8 +118,8 @@ def _randomized(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _text(first: int, length: int) -> dict[str, Tensor]:
-    """Tokens that are no special ones, as far as the small vocabulary has such."""
-    ids = _VOCABULARY // 2 + (7 * torch.arange(first, first + length)) % (_VOCABULARY // 2)
+    """Tokens that are no special ones."""
+    ids = FIRST_WORD + (7 * torch.arange(first, first + length)) % (VOCABULARY - FIRST_WORD)
     return {"input_ids": ids[None], "attention_mask": torch.ones(1, length, dtype=torch.int64)}
 
 
@@ -184,13 +161,6 @@ def _embedding_block(config: PreTrainedConfig, encoder: PreTrainedModel, layer_c
                 break
             return name
     raise _refused(config, f"{type(encoder).__name__} has no block of embeddings apart from its layers")
-
-
-def _table_begins_with_padding(encoder: PreTrainedModel) -> bool:
-    return any(
-        isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None
-        for name, module in encoder.named_modules()
-    )
 
 
 def _without_gradient(config: PreTrainedConfig, encoder: PreTrainedModel, hidden: Tensor) -> tuple[str, ...]:

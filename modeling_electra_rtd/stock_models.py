@@ -28,6 +28,7 @@ class Backbone:
         embeddings: name of the encoder's child that two networks can share.
         document_mask: see `encoder_inputs.DocumentMask`.
         positions_follow_padding: whether the table of positions begins with `pad_token_id + 1` rows for padding.
+        first_row: the row of the table of positions that a first token reads, where `pad_token_id` does not say it.
         unused: children of the encoder that its last hidden states do not come from.
         autocast: whether the stock encoder computes under autocast.
         undeclared_fields: fields that the stock model reads from a config which does not declare them, by type.
@@ -45,6 +46,7 @@ class Backbone:
     embeddings: str = "embeddings"
     document_mask: DocumentMask = "attention"
     positions_follow_padding: bool = False
+    first_row: int = 0
     unused: tuple[str, ...] = ()
     autocast: bool = True
     undeclared_fields: dict[str, type] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Backbone:
 
     def first_position(self, config: PreTrainedConfig) -> int:
         """The position of a text's first token."""
-        return config.pad_token_id + 1 if self.positions_follow_padding else 0
+        return config.pad_token_id + 1 if self.positions_follow_padding else self.first_row
 
 
 def prepare_encoder(encoder: PreTrainedModel, backbone: Backbone) -> PreTrainedModel:

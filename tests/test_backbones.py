@@ -25,6 +25,7 @@ from modeling_electra_rtd.backbones import (
     backbone_config,
     backbone_of,
     build_encoder,
+    check_row_length,
     check_sizes,
     config_from,
     discriminator_architecture_of,
@@ -66,8 +67,46 @@ def test_the_longest_row_is_what_padding_leaves_of_the_table(family):
         encoder(torch.full((1, 19), 7))
     assert longest_row(tiny_config("bert", max_position_embeddings=20)) == 20
     assert longest_row(AutoConfig.for_model("t5")) is None
+    assert longest_row(AutoConfig.for_model("xlnet")) is None
     with pytest.raises(ValueError, match=f"pad_token_id is None, and {family} counts positions from it"):
         backbone_of(tiny_config(family, pad_token_id=None))
+
+
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("family", "longest"),
+    [
+        *(("data2vec-text", 18), ("roberta-prelayernorm", 18), ("xlm-roberta-xl", 18), ("mpnet", 18)),
+        *(("bert", 20), ("albert", 20), ("roformer", 20), ("deberta-v2", 20)),
+        # RTD cannot pre-train these.
+        *(("luke", 18), ("distilbert", 20), ("gpt2", 20)),
+    ],
+)
+def test_rows_are_as_long_as_the_stock_class_has_positions(family, longest):
+    config = AutoConfig.for_model(family, vocab_size=99, pad_token_id=1, max_position_embeddings=20, **SIZES)
+    assert longest_row(config) == longest
+    check_row_length(config, longest)
+    of_padding = ", 2 of them padding's" if longest < 20 else ""
+    message = f"max_length is {longest + 1}, but the encoder has max_position_embeddings 20{of_padding}$"
+    with pytest.raises(ValueError, match=message):
+        check_row_length(config, longest + 1)
+    encoder = AutoModel.from_config(config).eval()
+    encoder(torch.full((1, longest), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(torch.full((1, longest + 1), 7))
+
+
+@pytest.mark.parametrize("family", ["modernbert", "nomic_bert", "deberta-v2", "gte", "jina_embeddings_v3"])
+def test_rows_have_no_end_without_a_table_of_positions(family):
+    tokens = {f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "cls", "sep")}
+    relative = DEBERTA_V3 if family == "deberta-v2" else {}
+    sizes = {"vocab_size": 99, "max_position_embeddings": 20}
+    config = AutoConfig.for_model(family, **sizes, **SIZES, **tokens, **relative)
+    assert longest_row(config) == 20
+    check_row_length(config, 100)
+    assert AutoModel.from_config(config)(torch.full((1, 100), 7)).last_hidden_state.isfinite().all()
 
 
 def test_a_published_vocabulary_brings_its_special_tokens():

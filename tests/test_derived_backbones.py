@@ -36,10 +36,10 @@ SIZES = {
 # By family: what differs from the sizes, and what is found out.
 FOUND = {
     "eurobert": ({"mask_token_id": 4}, {"layer_class": "EuroBertDecoderLayer", "embeddings": "embed_tokens"}),
-    "mpnet": (
-        {"pad_token_id": 1},
-        {"layer_class": "MPNetLayer", "positions_follow_padding": True, "unused": ("pooler",)},
-    ),
+    # Its table begins with two rows of padding, also where padding has another id than 1.
+    "mpnet": ({}, {"layer_class": "MPNetLayer", "first_row": 2, "unused": ("pooler",)}),
+    # A field of its config, `temperature`, is elsewhere one of generation.
+    "tapas": ({}, {"layer_class": "TapasLayer", "unused": ("pooler",)}),
     "albert": ({"embedding_size": 16}, {"layer_class": "AlbertLayerGroup", "unused": ("pooler",)}),
     "deberta": (
         {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
@@ -67,8 +67,28 @@ def test_what_is_found_out(family):
 def test_the_table_says_what_would_be_found_out(family):
     found = derived_backbone(tiny_config(family))
     # The rest is the literature's: generators, vocabularies, and a stock class for ELECTRA's discriminator.
-    names = ("layer_class", "embeddings", "document_mask", "positions_follow_padding", "unused", "autocast")
+    names = (
+        "layer_class",
+        "embeddings",
+        "document_mask",
+        "positions_follow_padding",
+        "first_row",
+        "unused",
+        "autocast",
+    )
     assert [getattr(found, name) for name in names] == [getattr(BACKBONES[family], name) for name in names]
+
+
+@pytest.mark.parametrize("pad_token_id", [0, 1, 3, 40, 140])
+@pytest.mark.parametrize("family", ["mpnet", "data2vec-text"])
+def test_positions_begin_at_the_row_that_the_stock_class_reads(family, pad_token_id):
+    sizes = {"pad_token_id": pad_token_id, "max_position_embeddings": VOCABULARY}
+    config = AutoConfig.for_model(family, **SIZES | sizes)
+    encoder = AutoModel.from_config(config)
+    rows = []
+    encoder.embeddings.position_embeddings.register_forward_pre_hook(lambda _, inputs: rows.extend(inputs[0][0]))
+    encoder(torch.full((1, 3), 7))
+    assert rows[0] == backbone_of(config).first_position(config)
 
 
 @pytest.mark.parametrize("family", FOUND)

@@ -25,6 +25,7 @@ FLOW = [
     "encoder_inputs",
     "cpu_attention",
     "stock_models",
+    "small_encoders",
     "derived_backbones",
     "document_gru",
     "gru_encoder",
@@ -157,6 +158,7 @@ REMOTE_CODE = [
     "pair_rules",
     "pipeline_electra_rtd",
     "release_push",
+    "small_encoders",
     "stock_models",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
