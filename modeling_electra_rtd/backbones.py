@@ -259,7 +259,7 @@ def generator_config_for(
         generator_depth: fraction of `num_hidden_layers`; `None` takes the family's default.
 
     Raises:
-        ValueError: for fractions outside (0, 1], and for a width the family cannot narrow to.
+        ValueError: for fractions outside (0, 1], and for a size the family cannot have.
     """
     backbone = backbone_of(discriminator_config)
     width = backbone.generator_width if generator_width is None else generator_width
@@ -292,3 +292,7 @@ def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrai
 def hub_arguments_in(arguments: dict[str, Any]) -> dict[str, Any]:
     """Those of a call's keyword arguments that a checkpoint's config is read with as well."""
     return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+    try:
+        backbone_of(config)
+    except ValueError as error:
+        raise ValueError(f"generator_depth {depth:g}: {error}") from None

@@ -2,7 +2,8 @@
 
 Two layers of the stock classes, as wide as the real ones, are built with random weights and asked: does the masked-LM
 model consist of the encoder and a head that reads its last hidden states, is a packed document read as it is alone,
-which weights does a gradient reach. Whoever fails is refused with what is missing.
+which weights does a gradient reach. Whoever fails is refused with what is missing. A weight that two layers do not use
+is looked for in all of them: many layers may share a few sets of weights.
 """
 
 import copy
@@ -35,8 +36,12 @@ from .stock_models import Backbone, masked_lm_head, masked_lm_logits, prepare_en
 _NEEDED_FIELDS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 # Of the largest output: what the order of additions changes, far below what another document would.
 _TOLERANCE = 1e-3
-# Found once in a process for what a config says beside its size.
-_derived: dict[tuple[type, str], Backbone] = {}
+# Found once in a process for what a config says beside its size; or why so many layers do not do.
+_derived: dict[tuple[type, str], Backbone | str] = {}
+
+
+class _WeightOutOfReach(ValueError):
+    """So many layers do not use a weight; more may."""
 
 
 def derived_backbone(config: PreTrainedConfig) -> Backbone:
@@ -47,12 +52,20 @@ def derived_backbone(config: PreTrainedConfig) -> Backbone:
     Raises:
         ValueError: naming the family and what RTD would need of it.
     """
-    classes, small = _stock_classes(config), small_config(config)
-    key = (type(config), small.to_json_string())
-    if key not in _derived:
-        with on_its_own("cpu"):
-            _derived[key] = _derive(small, *classes)
-    return _derived[key]
+    classes = _stock_classes(config)
+    for layers in (2, config.num_hidden_layers):
+        small = small_config(config, layers)
+        key = (type(config), small.to_json_string())
+        if key not in _derived:
+            try:
+                with on_its_own("cpu"):
+                    _derived[key] = _derive(small, *classes)
+            except _WeightOutOfReach as error:
+                _derived[key] = str(error)
+        found = _derived[key]
+        if isinstance(found, Backbone):
+            return found
+    raise ValueError(found)
 
 
 def _refused(config: PreTrainedConfig, reason: str) -> ValueError:
@@ -177,7 +190,9 @@ def _without_gradient(config: PreTrainedConfig, encoder: PreTrainedModel, hidden
                 for name, parameter in encoder.named_parameters()
                 if name.startswith(f"{child}.") and parameter.requires_grad and parameter.grad is None
             ]
-            raise _refused(config, f"no gradient of the last hidden states reaches {names[0]}")
+            depth = f"with num_hidden_layers {config.num_hidden_layers}"
+            reason = f"{depth} no gradient of the last hidden states reaches {names[0]}"
+            raise _WeightOutOfReach(_refused(config, reason))
     return tuple(child for child, answers in reached.items() if answers == {False})
 
 

@@ -91,6 +91,29 @@ def test_positions_begin_at_the_row_that_the_stock_class_reads(family, pad_token
     assert rows[0] == backbone_of(config).first_position(config)
 
 
+@pytest.mark.parametrize(("layers", "groups"), [(4, 4), (4, 3), (6, 2)])
+def test_layers_that_share_weights_may_need_to_be_many_to_use_them_all(layers, groups):
+    config = outside_config("albert")
+    config.num_hidden_layers, config.num_hidden_groups = layers, groups
+    assert derived_backbone(config) == derived_backbone(outside_config("albert"))
+    pair = ElectraRtdForPreTraining(ElectraRtdConfig.from_discriminator(config, generator_depth=1, **OBJECTIVE))
+    pair(**tiny_packed()).loss.backward()
+    assert all(parameter.grad is not None for parameter in pair.parameters())
+
+
+def test_weights_that_no_layer_uses_are_refused_whatever_was_found_of_deeper_models():
+    config = outside_config("albert")
+    config.num_hidden_layers = config.num_hidden_groups = 4
+    derived_backbone(config)
+    refused = "with num_hidden_layers 2 no gradient of the last hidden states reaches encoder.albert_layer_groups.1"
+    with pytest.raises(ValueError, match=f"generator_depth 0.5: model_type 'albert' .*{refused}"):
+        ElectraRtdConfig.from_discriminator(config, **OBJECTIVE)
+    config.num_hidden_layers = 2
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"'albert' cannot be pre-trained with RTD: {refused}"):
+            derived_backbone(config)
+
+
 @pytest.mark.parametrize("family", FOUND)
 def test_a_family_outside_the_table_is_pretrained_saved_and_read_back(family, tmp_path):
     torch.manual_seed(0)
