@@ -73,6 +73,7 @@ BACKBONES: dict[str, Backbone] = {
     "roformer": Backbone(
         layer_class="RoFormerLayer",
         discriminator_architecture="RoFormerModel",
+        rotates_heads=True,
         generator_width=0.25,
         generator_depth=1.0,
         narrows=True,
@@ -93,11 +94,13 @@ BACKBONES: dict[str, Backbone] = {
     "modernbert": Backbone(
         layer_class="ModernBertEncoderLayer",
         discriminator_architecture="ModernBertModel",
+        rotates_heads=True,
         published_special_tokens={50368: (50284, (50281, 50282, 50283, 50284))},
     ),
     "nomic_bert": Backbone(
         layer_class="NomicBertLayer",
         discriminator_architecture="NomicBertModel",
+        rotates_heads=True,
         published_special_tokens={30528: (103, (0, 101, 102, 103))},
     ),
     # Nothing was published; its generators are sized as ELECTRA's.
@@ -237,13 +240,21 @@ def check_sizes(config: PreTrainedConfig) -> None:
         ValueError: naming the field, its value and what is allowed.
     """
     for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        # Not every family has all of them.
-        if getattr(config, name, 1) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+        # Not every family has all of them, and one has no default.
+        value = getattr(config, name, 1)
+        if value is None or value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
     for name in ("num_attention_heads", "num_directions"):
         parts = getattr(config, name, 1)
         if getattr(config, "hidden_size", 0) % parts:
             raise ValueError(f"{name} {parts} does not divide hidden_size {config.hidden_size}")
+    if config.model_type in BACKBONES and BACKBONES[config.model_type].rotates_heads:
+        width = config.hidden_size // config.num_attention_heads
+        if width % 2:
+            raise ValueError(
+                f"hidden_size {config.hidden_size} with num_attention_heads {config.num_attention_heads} makes heads "
+                f"{width} wide, and {config.model_type} turns pairs of their numbers; the width must be even"
+            )
 
 
 def generator_config_for(
@@ -281,6 +292,10 @@ def generator_config_for(
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     check_sizes(config)
+    try:
+        backbone_of(config)
+    except ValueError as error:
+        raise ValueError(f"generator_depth {depth:g}: {error}") from None
     return config
 
 
@@ -292,7 +307,3 @@ def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrai
 def hub_arguments_in(arguments: dict[str, Any]) -> dict[str, Any]:
     """Those of a call's keyword arguments that a checkpoint's config is read with as well."""
     return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-    try:
-        backbone_of(config)
-    except ValueError as error:
-        raise ValueError(f"generator_depth {depth:g}: {error}") from None

@@ -29,6 +29,7 @@ class Backbone:
         document_mask: see `encoder_inputs.DocumentMask`.
         positions_follow_padding: whether the table of positions begins with `pad_token_id + 1` rows for padding.
         first_row: the row of the table of positions that a first token reads, where `pad_token_id` does not say it.
+        rotates_heads: whether positions turn pairs of a head's numbers, so that its width must be even.
         unused: children of the encoder that its last hidden states do not come from.
         autocast: whether the stock encoder computes under autocast.
         undeclared_fields: fields that the stock model reads from a config which does not declare them, by type.
@@ -47,6 +48,7 @@ class Backbone:
     document_mask: DocumentMask = "attention"
     positions_follow_padding: bool = False
     first_row: int = 0
+    rotates_heads: bool = False
     unused: tuple[str, ...] = ()
     autocast: bool = True
     undeclared_fields: dict[str, type] = field(default_factory=dict)

@@ -181,6 +181,12 @@ def test_a_config_from_values_is_the_stock_one(family):
         ({"model_type": "electra", "hiden_size": 8}, "electra field 'hiden_size'; did you mean 'hidden_size'?"),
         ({"model_type": "modernbert", "embedding_size": 8}, "unknown modernbert field 'embedding_size'"),
         ({"model_type": "electra", "hidden_size": "wide"}, "electra config: .*hidden_size.*wide"),
+        ({"model_type": "esm", "hidden_size": 32}, "vocab_size is None; it must be at least 1"),
+        (
+            {"model_type": "roformer", "hidden_size": 22, "num_attention_heads": 2},
+            "size 22 .*heads 11 wide, and roform",
+        ),
+        ({"model_type": "modernbert", "hidden_size": 22, "num_attention_heads": 2}, "heads 11 wide.*must be even"),
         ({"model_type": "electra", "num_hidden_layers": 0}, "num_hidden_layers is 0; it must be at least 1"),
         ({"model_type": "electra", "hidden_size": 10, "num_attention_heads": 4}, "num_attention_heads 4 .*size 10"),
         ({"model_type": "modernbert", "hidden_size": 10, "num_attention_heads": 4}, "num_attention_heads.*10"),
@@ -277,6 +283,13 @@ def test_narrowing_that_its_heads_do_not_divide_is_refused():
     assert generator_config_for(discriminator, 0.3).hidden_size == 12
     with pytest.raises(ValueError, match="num_attention_heads 3 does not divide hidden_size 16"):
         generator_config_for(discriminator, 0.4)
+    # 0.34 of 32 with 2 heads is 11 with 1.
+    rotary = tiny_config("roformer", num_attention_heads=2)
+    with pytest.raises(
+        ValueError, match="hidden_size 11 with num_attention_heads 1 makes heads 11 wide, and roformer"
+    ):
+        generator_config_for(rotary, 0.34)
+    assert generator_config_for(tiny_electra_config(num_attention_heads=2), 0.34).hidden_size == 11
 
 
 def test_config_of_an_object_or_a_folder(tmp_path):
