@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from .backbones import backbone_of, check_sizes, nearest
 from .checkpoint_layout import ADDED_KEYS
 from .objectives import OBJECTIVES
+from .small_encoders import small_encoder, table_of_positions
 
 
 CHOICES = {
@@ -90,15 +91,16 @@ def check_numbers(pair: Any) -> None:
 def check_pair(pair: Any) -> None:
     """Refuse two networks that cannot be one pair, and special tokens that are none of theirs."""
     discriminator, generator = pair.discriminator_config, pair.generator_config
+    for role, config in (("discriminator", discriminator), ("generator", generator)):
+        try:
+            if config is not None:
+                check_sizes(config)
+        except ValueError as error:
+            raise ValueError(f"{role}: {error}") from None
     if not pair.is_alone:
         _check_special_tokens(pair)
     if generator is None:
         return
-    for role, config in (("discriminator", discriminator), ("generator", generator)):
-        try:
-            check_sizes(config)
-        except ValueError as error:
-            raise ValueError(f"{role}: {error}") from None
     if pair.generator_kind == "two_tower" and backbone_of(generator).document_mask == "document_ids":
         raise ValueError(f"generator_kind 'two_tower' needs one-sided masks, and {generator.model_type} takes none")
     _check_sharing(pair)
@@ -125,26 +127,29 @@ def _check_sharing(pair: Any) -> None:
             f"embedding_sharing {sharing!r} needs one family, not {discriminator.model_type!r} and "
             f"{generator.model_type!r}; use 'tied_words', 'gdes' or 'none'"
         )
-    names = {
-        "none": (),
-        "tied_words": ("embedding_size",),
-        "gdes": ("embedding_size",),
-        "tied": ("embedding_size", "max_position_embeddings", "type_vocab_size"),
-        "all": tuple(name for name in generator.to_dict() if name not in _NOT_A_SIZE),
-    }[sharing]
-    for name in names:
-        ours, theirs = (_embedding_dimension(config, name) for config in (discriminator, generator))
-        if ours != theirs:
+    ours, theirs = (_shared_sizes(config, sharing) for config in (discriminator, generator))
+    for name in theirs if sharing == "all" else {**theirs, **ours}:
+        if ours.get(name) != theirs.get(name):
             raise ValueError(
-                f"embedding_sharing {sharing!r} needs equal {name}, but the discriminator has {ours} and the "
-                f"generator {theirs}; use 'none' or resize one"
+                f"embedding_sharing {sharing!r} needs equal {name}, but the discriminator has {ours.get(name)} and "
+                f"the generator {theirs.get(name)}; use 'none' or resize one"
             )
 
 
-def _embedding_dimension(config: PreTrainedConfig, name: str) -> int | None:
-    if name == "embedding_size":
-        # Where the projection is inside the block, the block is as wide as the encoder.
-        return getattr(config, name, config.hidden_size) if backbone_of(config).narrows else config.hidden_size
-    if name == "max_position_embeddings" and not hasattr(config, "type_vocab_size"):
-        return None  # rotary families have no table of positions to share
-    return getattr(config, name, None)
+def _shared_sizes(config: PreTrainedConfig, sharing: str) -> dict[str, Any]:
+    """By name, what has to be equal in two networks that share. Which field says how wide the words are, and what else
+    lies in the block of embeddings, is each family's own, so the stock encoder is asked."""
+    if sharing == "none":
+        return {}
+    if sharing == "all":
+        return {name: value for name, value in config.to_dict().items() if name not in _NOT_A_SIZE}
+    encoder = small_encoder(config)
+    sizes = {"embedding_size": encoder.get_input_embeddings().weight.shape[-1]}
+    if sharing == "tied":
+        name = backbone_of(config).embeddings
+        block = getattr(encoder, name)
+        if table_of_positions(encoder) in block.modules():
+            sizes["max_position_embeddings"] = config.max_position_embeddings
+        sizes["type_vocab_size"] = getattr(config, "type_vocab_size", None)
+        sizes |= {f"{name}.{weight}": tuple(value.shape) for weight, value in block.state_dict().items()}
+    return sizes

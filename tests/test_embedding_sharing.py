@@ -149,6 +149,64 @@ def test_words_are_shared_between_families():
         ElectraRtdConfig(**pair, embedding_sharing="tied", **OBJECTIVE)
 
 
+# A factorised embedding's width by the field that each family has for it.
+def _sized(family, embedding, hidden=32, **other):
+    fields = {"bert": (), "rembert": ("input_embedding_size",)}.get(family, ("embedding_size",))
+    return tiny_config(family, hidden_size=hidden, **dict.fromkeys(fields, embedding), **other)
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "generator", "sharings"),
+    [
+        (_sized("electra", 16), _sized("albert", 16), ("tied_words", "gdes")),
+        (_sized("bert", 16, 16), _sized("albert", 16), ("tied_words", "gdes")),
+        (_sized("bert", 16, 16), _sized("rembert", 16), ("tied_words", "gdes")),
+        (_sized("deberta-v2", 16), _sized("bert", 16, 16), ("tied_words", "gdes")),
+        (_sized("deberta-v2", 16), _sized("deberta-v2", 16, 16), ("tied_words", "gdes")),
+        (_sized("albert", 16), _sized("albert", 16, 16), ("tied", "tied_words", "gdes")),
+        # Its table of sines lies outside the block, and each network has its own.
+        (_sized("roformer", 16), _sized("roformer", 16, max_position_embeddings=32), ("tied",)),
+    ],
+)
+def test_what_fits_is_shared_whatever_its_width_is_called(discriminator, generator, sharings):
+    for sharing in sharings:
+        # A config that was built from keeps the attention it was built with.
+        pair = copy.deepcopy({"discriminator_config": discriminator, "generator_config": generator})
+        model = ElectraRtdForPreTraining(ElectraRtdConfig(**pair, embedding_sharing=sharing, **OBJECTIVE))
+        model(**tiny_text()).loss.backward()
+        assert model.get_input_embeddings().weight.shape == (VOCABULARY, 16)
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "generator", "sharings", "message"),
+    [
+        (_sized("albert", 16), _sized("bert", 32), ("tied_words", "gdes"), "embedding_size, .* 16 and .* 32;"),
+        (_sized("bert", 32), _sized("albert", 16), ("tied_words", "gdes"), "embedding_size, .* 32 and .* 16;"),
+        (_sized("rembert", 16), _sized("bert", 32), ("tied_words", "gdes"), "embedding_size, .* 16 and .* 32;"),
+        (_sized("deberta-v2", 16), _sized("bert", 32), ("tied_words",), "embedding_size, .* 16 and .* 32;"),
+        (_sized("albert", 16), _sized("albert", 8), ("tied", "tied_words", "gdes"), "embedding_size, .* 16 and .* 8;"),
+        (
+            tiny_config("mpnet"),
+            tiny_config("mpnet", max_position_embeddings=32),
+            ("tied",),
+            "max_position_embeddings, .* 64 and .* 32;",
+        ),
+        (
+            tiny_config("tapas", type_vocab_sizes=[3, 8, 8, 2, 8, 8, 10]),
+            tiny_config("tapas", type_vocab_sizes=[3, 8, 8, 2, 8, 9, 10]),
+            ("tied",),
+            r"embeddings\.token_type_embeddings_5\.weight, .* \(8, 32\) and .* \(9, 32\);",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_step(discriminator, generator, sharings, message):
+    for sharing in sharings:
+        with pytest.raises(ValueError, match=f"embedding_sharing '{sharing}' needs equal {message} use 'none'"):
+            ElectraRtdConfig(
+                discriminator_config=discriminator, generator_config=generator, embedding_sharing=sharing, **OBJECTIVE
+            )
+
+
 def test_all_needs_equal_sizes():
     narrow = tiny_config("electra", num_hidden_layers=2)
     with pytest.raises(ValueError, match="embedding_sharing 'all' needs equal num_hidden_layers"):
