@@ -1,13 +1,13 @@
 """What a pair may be: the values of its fields, and which of them go together, with the reason where they do not.
 
-Every check takes an `ElectraRtdConfig`, which calls it while it is built, and raises `ValueError`.
+Every check takes an `ElectraRtdConfig` and raises `ValueError`. The config calls all but the last while it is built.
 """
 
 from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .backbones import backbone_of, check_sizes, nearest
+from .backbones import backbone_of, check_row_length, check_sizes, nearest
 from .checkpoint_layout import ADDED_KEYS
 from .objectives import OBJECTIVES
 from .small_encoders import small_encoder, table_of_positions
@@ -109,6 +109,13 @@ def check_pair(pair: Any) -> None:
             f"generator vocab_size {generator.vocab_size} differs from discriminator vocab_size "
             f"{discriminator.vocab_size}; a pair reads one vocabulary"
         )
+
+
+def check_rows(pair: Any, length: int) -> None:
+    """Refuse rows of so many positions if one of the networks has not as many."""
+    for config in (pair.discriminator_config, pair.generator_config):
+        if config is not None:
+            check_row_length(config, length)
 
 
 def _check_special_tokens(pair: Any) -> None:

@@ -5,8 +5,9 @@ import json
 import pytest
 from test_calibration import RATES
 from test_cli import MODEL, fails
+from tiny import OBJECTIVE, tiny_config, tiny_tokenizer
 
-from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.cli import main
 from modeling_electra_rtd.data.blocks import read_manifest
 from modeling_electra_rtd.data.tokenization import load_tokenizer
@@ -14,7 +15,7 @@ from modeling_electra_rtd.machine import environment
 from modeling_electra_rtd.pretraining.calibration import Calibration, save_calibration
 from modeling_electra_rtd.pretraining.plan import plan, planned_config
 from modeling_electra_rtd.pretraining.recipes import read_recipe
-from modeling_electra_rtd.pretraining.run import pair_config
+from modeling_electra_rtd.pretraining.run import build_model, pair_config
 
 
 SMALL = ["--discriminator", MODEL, "--vocab-size", "200", "--max-length", "32", "--per-device-train-batch-size", "4"]
@@ -105,6 +106,38 @@ def test_blocks_and_tokenizers_are_what_pretrain_takes(data):
     assert sum(values["parameters"].values()) == ElectraRtdForPreTraining(expected).num_parameters()
     without = read_recipe("quickstart", {"discriminator": MODEL, "blocks": "nowhere", "tokenizer": tokenizer})
     assert planned_config(without)[0].to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"discriminator_checkpoint": "rtd"},
+        {"discriminator_checkpoint": "mlm"},
+        {"discriminator_checkpoint": "mlm", "generator_depth": "0.34"},
+        {"discriminator_checkpoint": "mlm", "generator_checkpoint": "mlm"},
+        {"discriminator_checkpoint": "mlm", "generator_checkpoint": "rtd"},
+        {"discriminator_checkpoint": "electric", "objective": "electric", "generator_kind": "two_tower"},
+        {"discriminator_checkpoint": "electric"},
+    ],
+)
+def test_what_goes_on_is_planned_as_it_is_loaded(options, tmp_path):
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
+    narrow = tiny_config("electra", hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    for objective, kind in (("rtd", "masked_lm"), ("mlm", "masked_lm"), ("electric", "two_tower")):
+        sizes = {} if objective == "mlm" else {"generator_config": narrow, "embedding_sharing": "none"}
+        fields = {**OBJECTIVE, "objective": objective, "generator_kind": kind, **sizes}
+        pair = ElectraRtdForPreTraining(ElectraRtdConfig(discriminator_config=tiny_config("electra"), **fields))
+        pair.save_pretrained(tmp_path / objective)
+    options = {name: str(tmp_path / value) if "checkpoint" in name else value for name, value in options.items()}
+    options |= {"tokenizer": str(tmp_path / "tokenizer"), "max_length": "32", "blocks": "none"}
+    recipe = read_recipe("small_from_google", {"generator_checkpoint": "none", **options})
+    planned, built = planned_config(recipe)[0], build_model(recipe.model, tokenizer).config
+    for name in ("discriminator_config", "generator_config"):
+        found, expected = (getattr(config, name).to_dict() for config in (planned, built))
+        for key in expected.keys() - {"_name_or_path", "architectures", "dtype", "transformers_version"}:
+            assert found[key] == expected[key], (name, key)
+    if "generator_checkpoint" not in options:
+        assert planned.objective_fields() == built.objective_fields()
 
 
 def test_bad_requests_are_refused_in_one_line(tmp_path, machine, capsys):

@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 
-from ..backbones import check_row_length, config_from, generator_config_for
-from ..checkpoint_layout import native_config
+from ..backbones import config_from, generator_config_for
+from ..checkpoint_layout import generator_kind_of, native_config
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..corruption import slots_per_row
 from ..data.blocks import MANIFEST, TOKENIZER, read_manifest
 from ..data.tokenization import load_tokenizer
 from ..machine import environment
+from ..model_reference import ModelReference, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..pair_rules import check_rows
 from .calibration import Calibration, Rates, calibrate, load_calibration
 from .recipes import Recipe, model_config
 from .run import pair_config, pair_config_of, row_length
@@ -147,22 +149,30 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
         special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
         token_ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
         config = pair_config_of(model, size, token_ids, special)
-    check_row_length(config.discriminator_config, length)
+    check_rows(config, length)
     return config, length
 
 
 def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
-    model = recipe.model
-    discriminator = native_config(config_from(model.discriminator_checkpoint))
+    """That of the pair which `from_pair` would load, from the configs of its checkpoints alone."""
+    model, objective = recipe.model, recipe.model.objective_fields()
+    checkpoints = model.checkpoints()
+    first, second = checkpoints["discriminator_checkpoint"], checkpoints.get("generator_checkpoint")
+    discriminator = native_config(config_from(first.name, **first.arguments))
+    pair = _pair_in(first)
     generator = None
-    if model.generator_checkpoint is not None:
-        generator = native_config(config_from(model.generator_checkpoint))
-    elif model.generator_width is not None or model.generator_depth is not None:
-        generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
-    objective = model.objective_fields()
-    if model.generator_checkpoint is not None:
+    if second is not None:
+        other = _pair_in(second)
+        has_generator = other is not None and other.has_masked_lm_generator
+        generator = other.generator_config if has_generator else config_from(second.name, **second.arguments)
+        generator = native_config(generator)
         # Whether two tables are equal is known when they are loaded; two are the dearer case.
         objective.setdefault("embedding_sharing", "none")
+    elif pair is not None and generator_kind_of(pair.objective_fields()) == generator_kind_of(objective):
+        generator = pair.generator_config
+        objective.setdefault("embedding_sharing", pair.embedding_sharing)
+    elif model.generator_width is not None or model.generator_depth is not None:
+        generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
     special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
     if recipe.data.tokenizer is not None:
         special = special_tokens_of(load_tokenizer(recipe.data.tokenizer))
@@ -172,6 +182,10 @@ def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
     if model.attn_implementation is not None:
         config._attn_implementation = model.attn_implementation
     return config
+
+
+def _pair_in(reference: ModelReference) -> ElectraRtdConfig | None:
+    return ElectraRtdConfig.from_pretrained(reference.name, **reference.arguments) if holds_pair(reference) else None
 
 
 def planned_steps(recipe: Recipe) -> int:

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..backbones import check_row_length
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
@@ -21,6 +20,7 @@ from ..generators import ElectraRtdGenerator
 from ..machine import bf16_is_fast, has_compiler, tune_cpu_memory
 from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..pair_rules import check_rows
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .schedules import step_shape
@@ -66,10 +66,8 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     transformers.set_seed(arguments.seed)
     checkpoints = recipe.model.checkpoints()
     model = build_model(recipe.model, tokenizer, checkpoints)
-    generators = model.generator.encoders().values() if model.config.has_generator_network else ()
     length = row_length(recipe.data, recipe.data.blocks)
-    for encoder in (model.encoder, *generators):
-        check_row_length(encoder.config, length)
+    check_rows(model.config, length)
     step_shape(arguments, length, 0, 1)
     if held_out is None and arguments.eval_strategy != "no":
         raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
