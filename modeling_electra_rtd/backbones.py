@@ -133,6 +133,11 @@ def backbone_of(config: PreTrainedConfig) -> Backbone:
     backbone = BACKBONES.get(config.model_type) or derived_backbone(config)
     if backbone.positions_follow_padding and config.pad_token_id is None:
         raise ValueError(f"pad_token_id is None, and {config.model_type} counts positions from it")
+    if backbone.first_row and config.pad_token_id != backbone.first_row - 1:
+        raise ValueError(
+            f"pad_token_id is {config.pad_token_id}, and {config.model_type} takes token {backbone.first_row - 1} for "
+            f"padding whatever it is; use a tokenizer whose padding has the id {backbone.first_row - 1}"
+        )
     for name, reason in backbone.leaks.items():
         value = getattr(config, name, None)
         if value:
@@ -297,6 +302,35 @@ def generator_config_for(
     except ValueError as error:
         raise ValueError(f"generator_depth {depth:g}: {error}") from None
     return config
+
+
+def check_generator_size(
+    config: PreTrainedConfig,
+    discriminator_config: PreTrainedConfig,
+    generator_width: float | None,
+    generator_depth: float | None,
+) -> None:
+    """Refuse a generator that has learned already and is not of the size that is asked for.
+
+    Args:
+        generator_width, generator_depth: as of `generator_config_for`; `None` asks for nothing.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    asked = {
+        "generator_width": (generator_width, "hidden_size"),
+        "generator_depth": (generator_depth, "num_hidden_layers"),
+    }
+    for name, (fraction, field) in asked.items():
+        if fraction is None:
+            continue
+        size = getattr(generator_config_for(discriminator_config, **{name: fraction}), field)
+        if getattr(config, field) != size:
+            raise ValueError(
+                f"{name} is {fraction}, a {field} of {size}, but the generator to continue with has "
+                f"{getattr(config, field)}; leave {name} out (in a recipe: none)"
+            )
 
 
 def config_from(source: PreTrainedConfig | str, **hub_arguments: Any) -> PreTrainedConfig:

@@ -49,6 +49,13 @@ class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         if is_alone:
             self.post_init()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        # A head that a checkpoint lacks: biases of its own are known to the family's class alone.
+        if self.config.learns.predicts:
+            self._stock._init_weights(module)
+        else:
+            super()._init_weights(module)
+
     @property
     def encoder(self) -> PreTrainedModel:
         """The stock encoder."""

@@ -9,7 +9,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
-from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for, hub_arguments_in
+from .backbones import (
+    HUB_ARGUMENTS,
+    backbone_of,
+    check_generator_size,
+    config_from,
+    generator_config_for,
+    hub_arguments_in,
+)
 from .checkpoint_layout import (
     GENERATOR_SUBFOLDER,
     generator_config_in,
@@ -123,7 +130,8 @@ class LoadsPairs:
         first, second = discriminator, generator
         if not isinstance(first, PreTrainedModel):
             first = _loaded_first(cls, discriminator, wanted, objective or {}, hub_arguments)
-        is_pair = wanted is not None and isinstance(first, cls)
+        # By what it holds: a pair that came with its code has a class of its own.
+        is_pair = wanted is not None and isinstance(getattr(first, "generator", None), nn.Module)
         brings_generator = is_pair and generator_kind_of(first.config.objective_fields()) == wanted
         if brings_generator:
             second = first.generator
@@ -138,11 +146,10 @@ class LoadsPairs:
             **(objective or {}),
         }
         second_config = native_config(second.config) if isinstance(second, PreTrainedModel) else None
-        if generator_width is not None or generator_depth is not None:
-            asked = generator_config_for(first_config, generator_width, generator_depth)
-            if second_config is not None:
-                _check_size(second_config, asked, generator_width, generator_depth)
-            second_config = second_config or asked
+        if second_config is not None:
+            check_generator_size(second_config, first_config, generator_width, generator_depth)
+        elif generator_width is not None or generator_depth is not None:
+            second_config = generator_config_for(first_config, generator_width, generator_depth)
         if objective.get("freeze_generator") and second is None:
             raise ValueError("freeze_generator needs a generator that has learned; give one as generator")
         if embedding_sharing is None:
@@ -170,7 +177,9 @@ class LoadsPairs:
         apart = ("generator", model.base_model_prefix, *(() if brings_generator else ("feedback",)))
         for name, head in model.named_children():
             if name not in apart and isinstance(getattr(first, name, None), nn.Module):
-                head.load_state_dict(getattr(first, name).state_dict())
+                state, learned = head.state_dict(), getattr(first, name).state_dict()
+                # A class for pre-training has more in it than the one for masked LM.
+                head.load_state_dict({**state, **{key: learned[key] for key in state.keys() & learned.keys()}})
         return model
 
 
@@ -230,21 +239,6 @@ def _loaded_first(
     if wanted is not None and generator_kind_of(known) == wanted and holds_pair(source, **hub):
         return pair_class.from_pretrained(source, **arguments)
     return ElectraRtdDiscriminator.from_pretrained(source, **arguments)
-
-
-def _check_size(
-    config: PreTrainedConfig, asked: PreTrainedConfig, generator_width: float | None, generator_depth: float | None
-) -> None:
-    """Refuse a generator that has learned already and is not of the size that is asked for."""
-    for name, fraction, field in (
-        ("generator_width", generator_width, "hidden_size"),
-        ("generator_depth", generator_depth, "num_hidden_layers"),
-    ):
-        if fraction is not None and getattr(config, field) != getattr(asked, field):
-            raise ValueError(
-                f"{name} is {fraction}, a {field} of {getattr(asked, field)}, but the generator to continue with has "
-                f"{getattr(config, field)}; leave {name} out (in a recipe: none)"
-            )
 
 
 def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:

@@ -36,8 +36,8 @@ SIZES = {
 # By family: what differs from the sizes, and what is found out.
 FOUND = {
     "eurobert": ({"mask_token_id": 4}, {"layer_class": "EuroBertDecoderLayer", "embeddings": "embed_tokens"}),
-    # Its table begins with two rows of padding, also where padding has another id than 1.
-    "mpnet": ({}, {"layer_class": "MPNetLayer", "first_row": 2, "unused": ("pooler",)}),
+    # Its table begins with two rows of padding, and only token 1 is padding to it.
+    "mpnet": ({"pad_token_id": 1}, {"layer_class": "MPNetLayer", "first_row": 2, "unused": ("pooler",)}),
     # A field of its config, `temperature`, is elsewhere one of generation.
     "tapas": ({}, {"layer_class": "TapasLayer", "unused": ("pooler",)}),
     "albert": ({"embedding_size": 16}, {"layer_class": "AlbertLayerGroup", "unused": ("pooler",)}),
@@ -79,8 +79,9 @@ def test_the_table_says_what_would_be_found_out(family):
     assert [getattr(found, name) for name in names] == [getattr(BACKBONES[family], name) for name in names]
 
 
-@pytest.mark.parametrize("pad_token_id", [0, 1, 3, 40, 140])
-@pytest.mark.parametrize("family", ["mpnet", "data2vec-text"])
+@pytest.mark.parametrize(
+    ("family", "pad_token_id"), [("mpnet", 1), *(("data2vec-text", token_id) for token_id in (0, 1, 3, 40, 140))]
+)
 def test_positions_begin_at_the_row_that_the_stock_class_reads(family, pad_token_id):
     sizes = {"pad_token_id": pad_token_id, "max_position_embeddings": VOCABULARY}
     config = AutoConfig.for_model(family, **SIZES | sizes)
@@ -89,6 +90,11 @@ def test_positions_begin_at_the_row_that_the_stock_class_reads(family, pad_token
     encoder.embeddings.position_embeddings.register_forward_pre_hook(lambda _, inputs: rows.extend(inputs[0][0]))
     encoder(torch.full((1, 3), 7))
     assert rows[0] == backbone_of(config).first_position(config)
+
+
+def test_a_class_that_knows_padding_by_an_id_of_its_own_is_refused_another():
+    with pytest.raises(ValueError, match="pad_token_id is 0, and mpnet takes token 1 for padding whatever it is; use"):
+        backbone_of(AutoConfig.for_model("mpnet", **SIZES | {"pad_token_id": 0}))
 
 
 @pytest.mark.parametrize(("layers", "groups"), [(4, 4), (4, 3), (6, 2)])

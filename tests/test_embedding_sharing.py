@@ -186,8 +186,8 @@ def test_what_fits_is_shared_whatever_its_width_is_called(discriminator, generat
         (_sized("deberta-v2", 16), _sized("bert", 32), ("tied_words",), "embedding_size, .* 16 and .* 32;"),
         (_sized("albert", 16), _sized("albert", 8), ("tied", "tied_words", "gdes"), "embedding_size, .* 16 and .* 8;"),
         (
-            tiny_config("mpnet"),
-            tiny_config("mpnet", max_position_embeddings=32),
+            tiny_config("mpnet", pad_token_id=1),
+            tiny_config("mpnet", pad_token_id=1, max_position_embeddings=32),
             ("tied",),
             "max_position_embeddings, .* 64 and .* 32;",
         ),

@@ -18,6 +18,7 @@ from tiny import (
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
+    BertForPreTraining,
     ElectraForMaskedLM,
     ElectraForPreTraining,
     ElectraModel,
@@ -177,6 +178,21 @@ def test_a_noise_that_has_learned_goes_on(kind, tmp_path):
             assert torch.equal(state[name], value), name
 
 
+@pytest.mark.parametrize("objective", ["mlm", "rtd_mlm"])
+@pytest.mark.parametrize("family", ["electra", "modernbert", "deberta-v2", "bert", "roberta", "roformer"])
+def test_a_head_that_a_checkpoint_lacks_begins_as_its_class_begins(family, objective, tmp_path):
+    AutoModel.from_config(tiny_config(family)).save_pretrained(tmp_path)
+    # Memory that nobody writes holds NaN then.
+    torch.use_deterministic_algorithms(True)
+    try:
+        pair = ElectraRtdForPreTraining.from_pair(str(tmp_path), objective={**OBJECTIVE, "objective": objective})
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(value.isfinite().all() for value in pair.state_dict().values())
+    (bias,) = (value for name, value in pair.named_parameters() if value.shape == (150,) and "generator." not in name)
+    assert not bias.any()
+
+
 @pytest.mark.parametrize("family", ["electra", "modernbert", "deberta-v2", "bert"])
 def test_masked_lm_goes_on_with_the_head_of_a_stock_checkpoint(family, tmp_path):
     stock = randomize(AutoModelForMaskedLM.from_config(tiny_config(family))).eval()
@@ -190,6 +206,13 @@ def test_masked_lm_goes_on_with_the_head_of_a_stock_checkpoint(family, tmp_path)
             # DeBERTa reads padding as zeros, and the pair's rows do not.
             shown = tiny_text()["attention_mask"].bool()
             torch.testing.assert_close(found[shown], expected[shown], atol=1e-5, rtol=1e-5)
+
+
+def test_a_class_for_pre_training_has_the_head_too():
+    stock = randomize(BertForPreTraining(tiny_config("bert")))
+    pair = ElectraRtdForPreTraining.from_pair(stock, objective={**OBJECTIVE, "objective": "mlm"})
+    for name, value in pair.cls.state_dict().items():
+        assert torch.equal(value, stock.cls.state_dict()[name]), name
 
 
 def test_a_generator_of_another_size_than_is_asked_for(published, tmp_path):

@@ -138,6 +138,11 @@ def test_what_goes_on_is_planned_as_it_is_loaded(options, tmp_path):
             assert found[key] == expected[key], (name, key)
     if "generator_checkpoint" not in options:
         assert planned.objective_fields() == built.objective_fields()
+    if options["discriminator_checkpoint"].endswith("rtd"):
+        wide = read_recipe("small_from_google", {"generator_checkpoint": "none", **options, "generator_depth": "1.0"})
+        for refusing in (planned_config, lambda recipe: build_model(recipe.model, tokenizer)):
+            with pytest.raises(ValueError, match="generator_depth is 1.0, a num_hidden_layers of 3, but"):
+                refusing(wide)
 
 
 def test_bad_requests_are_refused_in_one_line(tmp_path, machine, capsys):

@@ -14,7 +14,12 @@ import torch
 from release_for_tests import FLAG_PROCESS, REFUSE, check_what_a_stranger_saw, released, stepped
 from safetensors.torch import load_file
 from tiny import FAMILIES, tiny_text
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, ElectraForPreTraining
+from transformers import (
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    ElectraForPreTraining,
+)
 from transformers.dynamic_module_utils import get_imports
 
 from modeling_electra_rtd import (
@@ -127,6 +132,11 @@ def test_everything_that_asks_for_a_pair_takes_a_release(folder, pair, tmp_path)
         torch.testing.assert_close(generator(**tiny_text()).logits, expected)
     continued = ElectraRtdForPreTraining.from_pair(folder)
     assert continued.config.embedding_sharing == pair.config.embedding_sharing
+    assert all(torch.equal(continued.state_dict()[name], weight) for name, weight in pair.state_dict().items())
+    # Of a class of its own, which is not this package's.
+    other = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=True)
+    continued = ElectraRtdForPreTraining.from_pair(other)
+    assert type(other) is not ElectraRtdForPreTraining
     assert all(torch.equal(continued.state_dict()[name], weight) for name, weight in pair.state_dict().items())
     model, _ = load_for_inspection(str(folder))
     assert isinstance(model, ElectraRtdForPreTraining)

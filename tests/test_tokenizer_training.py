@@ -140,16 +140,19 @@ def test_unusable_tokenizers(tmp_path):
 @pytest.mark.parametrize(
     ("words", "absent"),
     [
-        ([], r"\[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\];"),
+        ([], r"\[CLS\], \[MASK\], \[PAD\], \[SEP\], \[UNK\];"),
         (["[PAD]", "[CLS]", "[SEP]", "[MASK]", "hello"], r"\[UNK\];"),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello"], r"\[MASK\];"),
     ],
 )
-@pytest.mark.parametrize("config", [None, {"model_type": "electra"}])
-def test_a_bare_vocabulary_file_holds_every_special_token(tmp_path, words, absent, config):
+@pytest.mark.parametrize(
+    "beside",
+    [{}, {"config.json": {"model_type": "electra"}}, {"tokenizer_config.json": {"tokenizer_class": "BertTokenizer"}}],
+)
+def test_a_vocabulary_file_holds_every_special_token(tmp_path, words, absent, beside):
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    if config is not None:
-        (tmp_path / "config.json").write_text(json.dumps(config))
+    for name, values in beside.items():
+        (tmp_path / name).write_text(json.dumps(values))
     with pytest.raises(ValueError, match=f"vocab.txt has no {absent}") as error:
         load_tokenizer(str(tmp_path))
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)

@@ -37,7 +37,7 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
 
     Raises:
         ValueError: it cannot be loaded, is not fast, or lacks a mask, cls, sep or pad token; a WordPiece one also
-            without the unknown token, and a bare `vocab.txt` without a line for each of them.
+            without the unknown token, and a `vocab.txt` to which the files beside it do not add what it lacks.
     """
     reference = find_model(name_or_path, "tokenizer")
     # From a config alone, transformers would make up a vocabulary of special tokens.
@@ -61,10 +61,8 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
     missing = [attribute for attribute in REQUIRED_TOKENS if getattr(tokenizer, attribute) is None]
     if missing:
         raise ValueError(f"tokenizer {name_or_path!r}: has no {', '.join(missing)}, which RTD needs")
-    is_bare = (
-        vocabulary_file.name == "vocab.txt" and reference.find("tokenizer_config.json", "added_tokens.json") is None
-    )
-    if absent := _absent_tokens(tokenizer, is_bare):
+    added = _added_tokens(reference) if vocabulary_file.name == "vocab.txt" else None
+    if absent := _absent_tokens(tokenizer, added):
         raise ValueError(
             f"tokenizer {name_or_path!r}: {vocabulary_file.name} has no {', '.join(absent)}; a vocabulary needs an "
             "entry for each of them, with the id that its model knows it by"
@@ -78,19 +76,27 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def _absent_tokens(tokenizer: PreTrainedTokenizerFast, is_bare: bool) -> list[str]:
-    """Special tokens that the vocabulary itself must hold, and does not.
+def _added_tokens(reference: ModelReference) -> set[str]:
+    """Tokens that the files beside a `vocab.txt` add to it, with ids of their own."""
+    read = [reference.find(name) for name in ("tokenizer_config.json", "added_tokens.json")]
+    config, added = ({} if path is None else json.loads(Path(path).read_text(encoding="utf-8")) for path in read)
+    return {*added, *(token["content"] for token in config.get("added_tokens_decoder", {}).values())}
 
-    What a file beside the vocabulary adds to it is as good. Where there is none, `transformers` makes up an id behind
-    the last word; and WordPiece looks its unknown token up nowhere else.
+
+def _absent_tokens(tokenizer: PreTrainedTokenizerFast, added: set[str] | None) -> list[str]:
+    """Special tokens that the vocabulary must hold, and does not.
+
+    `transformers` makes up an id behind the last word for one that is neither in a `vocab.txt` nor added to it; and
+    WordPiece looks its unknown token up in the vocabulary alone.
+
+    Args:
+        added: to a `vocab.txt`; `None` for any other file, which says all itself.
     """
-    own = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
-    if is_bare:
-        needed = [getattr(tokenizer, attribute) for attribute in CONVENTIONAL_TOKENS]
-    else:
-        model = tokenizer.backend_tokenizer.model
-        needed = [model.unk_token] if isinstance(model, WordPiece) else []
-    return [token for token in needed if token is not None and token not in own]
+    own, model = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False), tokenizer.backend_tokenizer.model
+    needed = {model.unk_token} if isinstance(model, WordPiece) else set()
+    if added is not None:
+        needed |= {getattr(tokenizer, attribute) for attribute in CONVENTIONAL_TOKENS} - added
+    return sorted(needed - own.keys() - {None})
 
 
 def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:

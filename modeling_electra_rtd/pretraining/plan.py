@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..backbones import config_from, generator_config_for
+from ..backbones import check_generator_size, config_from, generator_config_for
 from ..checkpoint_layout import generator_kind_of, native_config
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..corruption import slots_per_row
@@ -147,7 +147,9 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
             raise ValueError(f"vocab_size is {size}; it must be at least 3")
         # Which tokens are special changes no cost.
         special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
-        token_ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+        token_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+        # Where a stock class knows padding by its id, it is this one.
+        token_ids["pad_token_id"] = 1
         config = pair_config_of(model, size, token_ids, special)
     check_rows(config, length)
     return config, length
@@ -171,8 +173,11 @@ def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
     elif pair is not None and generator_kind_of(pair.objective_fields()) == generator_kind_of(objective):
         generator = pair.generator_config
         objective.setdefault("embedding_sharing", pair.embedding_sharing)
-    elif model.generator_width is not None or model.generator_depth is not None:
-        generator = generator_config_for(discriminator, model.generator_width, model.generator_depth)
+    size = (model.generator_width, model.generator_depth)
+    if generator is not None:
+        check_generator_size(generator, discriminator, *size)
+    elif size != (None, None):
+        generator = generator_config_for(discriminator, *size)
     special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
     if recipe.data.tokenizer is not None:
         special = special_tokens_of(load_tokenizer(recipe.data.tokenizer))
