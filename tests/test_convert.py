@@ -130,7 +130,7 @@ def test_an_original_whose_vocabulary_lacks_special_tokens_is_refused(original, 
     path.write_text("".join(f"{line}\n" for line in lines if line != token), encoding="utf-8")
     refused(original, re.escape(f"{original}': vocab.txt has no {token};"))
     path.write_text("", encoding="utf-8")
-    refused(original, re.escape("vocab.txt has no [PAD], [UNK], [CLS], [SEP], [MASK];"))
+    refused(original, re.escape("vocab.txt has no [CLS], [MASK], [PAD], [SEP], [UNK];"))
 
 
 @pytest.mark.parametrize("heads", [0, -4])
