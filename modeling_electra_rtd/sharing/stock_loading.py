@@ -27,7 +27,8 @@ report = {}
 for name in names:
     where = {"subfolder": "generator"} if name == "generator" else {}
     with open(os.path.join(folder, where.get("subfolder", ""), "config.json"), encoding="utf-8") as file:
-            config = json.load(file)
+        config = json.load(file)
+    # A family that stock transformers does not know: its code is part of what is loaded.
     where["trust_remote_code"] = "AutoConfig" in config.get("auto_map", {})
     model, info = auto[name].from_pretrained(folder, output_loading_info=True, **where)
     with torch.no_grad():
