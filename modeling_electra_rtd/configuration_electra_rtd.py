@@ -137,7 +137,10 @@ class ElectraRtdConfig(PreTrainedConfig):
                 self.generator_config = generator_config_for(self.discriminator_config, *size)
             self.generator_config = _stock_config(self.generator_config, "generator_config")
         elif self.generator_config is not None:
-            raise ValueError(f"generator_config is set, but {self._without_network()} has no generator that learns")
+            raise ValueError(
+                f"{self._without_network()} has no generator that learns, but generator_config is set (in a recipe "
+                "by generator, generator_width, generator_depth or generator_checkpoint)"
+            )
         else:
             # There is nothing to share with.
             self.embedding_sharing = "none"
@@ -239,7 +242,9 @@ class ElectraRtdConfig(PreTrainedConfig):
             objective = dict(config_dict.pop(RTD_KEY, {}))
             objective.pop(GENERATOR_SUBFOLDER, None)
             config_dict = {"discriminator_config": config_dict, **objective}
-        return super().from_dict(config_dict, **kwargs)
+        # The base class sets what it is given on a config that is built, and so behind the checks.
+        given = {name: kwargs.pop(name) for name in OBJECTIVE_FIELDS if name in kwargs}
+        return super().from_dict({**config_dict, **given}, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         return self._on_disk("to_dict")

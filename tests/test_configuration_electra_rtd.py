@@ -14,11 +14,12 @@ from tiny import (
     tiny_config,
     tiny_electra_config,
     tiny_modernbert_config,
+    tiny_pair,
     tiny_tokenizer,
 )
 from transformers import AutoConfig, BertTokenizer, ElectraConfig, GPT2Config, ModernBertConfig
 
-from modeling_electra_rtd import ElectraRtdConfig
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.checkpoint_layout import native_config
 from modeling_electra_rtd.configuration_electra_rtd import special_tokens_of
 
@@ -223,3 +224,20 @@ def test_a_discriminator_lies_where_the_arguments_of_from_pretrained_say(tmp_pat
     tiny_electra_config(num_hidden_layers=2).save_pretrained(tmp_path / "inner")
     config = ElectraRtdConfig.from_discriminator(str(tmp_path), subfolder="inner", **OBJECTIVE)
     assert config.num_hidden_layers == 2 and config.mask_token_id == OBJECTIVE["mask_token_id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"objective": "rtdd"}, "objective is 'rtdd'"),
+        ({"mask_probability": 7.0}, "mask_probability is 7.0"),
+        ({"objective": "electric"}, "needs a noise"),
+        ({"freeze_generator": True}, "freeze_generator with embedding_sharing 'tied'"),
+        ({"embedding_sharing": "all"}, "needs equal"),
+    ],
+)
+def test_what_is_given_when_loading_is_checked(given, named, tmp_path):
+    tiny_pair("electra").save_pretrained(tmp_path)
+    for load in (ElectraRtdConfig.from_pretrained, ElectraRtdForPreTraining.from_pretrained):
+        with pytest.raises(ValueError, match=named):
+            load(tmp_path, **given)
