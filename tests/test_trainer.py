@@ -300,3 +300,32 @@ def test_a_checkpoint_is_complete_and_holds_the_trainer_state(tmp_path):
     state = json.loads((folder / "trainer_state.json").read_text())
     assert state["num_input_tokens_seen"] > 0
     assert tiny_joint_model().config.vocab_size == TINY_VOCABULARY
+
+
+def test_tokens_are_counted_once_whatever_is_asked_of_trainer(tmp_path):
+    blocks = random_blocks(32)
+    plain, asked = (
+        train(tmp_path / name, blocks, max_steps=2, include_num_input_tokens_seen=name) for name in ("no", "all")
+    )
+    assert [entry["tokens_seen"] for entry in logged(plain)] == [entry["tokens_seen"] for entry in logged(asked)]
+
+
+def test_several_held_out_sets_are_evaluated_by_name(tmp_path):
+    trainer = train(tmp_path / "run", random_blocks(32), max_steps=1)
+    one, other = random_blocks(6), random_blocks(5, filled=(6, 24))
+    alone = {"one": trainer.evaluate(one)["eval_loss"], "other": trainer.evaluate(other)["eval_loss"]}
+    trainer.eval_dataset = {"one": one, "other": other}
+    metrics = trainer.evaluate()
+    assert {name: metrics[f"eval_{name}_loss"] for name in alone} == alone and alone["one"] != alone["other"]
+    assert trainer.run_record()["recipe"]["training"]["evaluation_blocks"] == trainer.args.evaluation_blocks
+
+
+def test_a_decay_that_does_not_fit_the_epochs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="decay_steps 100 together exceed the 4 steps of the run"):
+        train(
+            *(tmp_path / "run", random_blocks(16)),
+            max_steps=-1,
+            num_train_epochs=1,
+            lr_scheduler_type="warmup_stable_decay",
+            decay_steps=100,
+        )

@@ -29,7 +29,7 @@ from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .release_pushes import ReleasePushes
 from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
-from .training_args import ElectraRtdTrainingArguments, steps_of
+from .training_args import ElectraRtdTrainingArguments
 
 
 logger = logging.get_logger(__name__)
@@ -116,7 +116,7 @@ class ElectraRtdTrainer(ReleasePushes):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         if self.args.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY:
             defaults = {
-                "num_decay_steps": steps_of(self.args.decay_steps, num_training_steps),
+                "num_decay_steps": self.args.get_decay_steps(num_training_steps),
                 "decay_type": "1-sqrt",
             }
             self.args.lr_scheduler_kwargs = {**defaults, **(self.args.lr_scheduler_kwargs or {})}
@@ -125,6 +125,9 @@ class ElectraRtdTrainer(ReleasePushes):
     def get_eval_dataloader(self, eval_dataset: Any = None):
         """Held-out blocks with the corruption that `evaluation_corruption_seed` gives each of them."""
         blocks = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(blocks, str):
+            # Several are evaluated by their names, one after another.
+            blocks = self.eval_dataset[blocks]
         if blocks is None:
             raise ValueError("evaluation needs an eval_dataset")
         limit = self.args.evaluation_blocks
@@ -180,8 +183,9 @@ class ElectraRtdTrainer(ReleasePushes):
         if seconds is None and self._train_began is not None:
             seconds = time.perf_counter() - self._train_began
         training = self.args.to_dict()
-        if isinstance(self.eval_dataset, Sized) and len(self.eval_dataset) <= (self.args.evaluation_blocks or 0):
-            training["evaluation_blocks"] = len(self.eval_dataset)
+        limit = self.args.evaluation_blocks
+        if limit is not None and isinstance(self.eval_dataset, Sized) and not isinstance(self.eval_dataset, dict):
+            training["evaluation_blocks"] = min(limit, len(self.eval_dataset))
         is_present = self._held_out is not None and self._held_out[0] == self.state.global_step
         return {
             "recipe": {"training": training, "model": self._pair.config.to_dict()[RTD_KEY]},
@@ -236,7 +240,9 @@ class ElectraRtdTrainer(ReleasePushes):
         training = model.training
         # Held-out corruption is drawn at temperature 1, so that curves of different schedules compare.
         temperature = self._scheduled("sampling_temperature") if training else 1.0
-        if training and self.args.initial_mask_probability is not None:
+        if not training:
+            inputs = self._read_once(inputs)
+        elif self.args.initial_mask_probability is not None:
             inputs = {**self._scheduled_corruption(inputs["input_ids"]), **inputs}
         output = model(
             **inputs,
@@ -249,6 +255,17 @@ class ElectraRtdTrainer(ReleasePushes):
         ranks = self.accelerator.num_processes if num_items_in_batch is not None else 1
         loss = output.loss * ranks
         return (loss, output) if return_outputs else loss
+
+    def _read_once(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Held-out rows without those that only fill the last batches up, so that every rank has as many: those become
+        padding, and count nowhere."""
+        loader = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not loader.end_of_dataloader or loader.remainder <= 0:
+            return inputs
+        documents = inputs["document_ids"]
+        kept = loader.remainder - self.accelerator.process_index * len(documents)
+        is_kept = torch.arange(len(documents), device=documents.device) < kept
+        return {**inputs, "document_ids": documents * is_kept[:, None]}
 
     def _scheduled(self, name: str) -> float:
         """A field of the objective as its schedule has it at the present step."""

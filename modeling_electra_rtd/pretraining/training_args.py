@@ -6,6 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy, SchedulerType
+from transformers.training_args import OptimizerNames
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+# Names of what `optimization` builds.
+_ADAMW = (OptimizerNames.ADAMW_TORCH, OptimizerNames.ADAMW_TORCH_FUSED)
 
 
 @dataclass
@@ -123,6 +131,17 @@ class ElectraRtdTrainingArguments(TrainingArguments):
                 f"hub_strategy is {strategy!r}, which uploads the state to resume from, and that holds pickles; "
                 f"allowed are {' and '.join(strategies)}"
             )
+        if OptimizerNames(self.optim) not in _ADAMW or self.optim_args:
+            raise ValueError(
+                f"optim is {OptimizerNames(self.optim).value!r} and optim_args is {self.optim_args!r}; the optimizer "
+                "is AdamW, with Muon for the hidden matrices where muon_learning_rate is set"
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor is {self.label_smoothing_factor}; no loss of RTD has it, allowed is 0"
+            )
+        # Tokens are counted in any case, and would be a second time.
+        self.include_num_input_tokens_seen = "no"
         if self.data_seed is None:
             # The order of the blocks must not hang on a rank's own random state.
             self.data_seed = self.seed
@@ -134,6 +153,13 @@ class ElectraRtdTrainingArguments(TrainingArguments):
             # code for any shape, which the slots of a row do not have.
             os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "false")
         super().__post_init__()
+        if self.n_gpu > 1:
+            # Trainer would split every batch between them in one process, and the counts of a step with it.
+            logger.warning(
+                f"{self.n_gpu} GPUs are visible, and one process uses one of them; start one for each by "
+                f"torchrun --nproc_per_node {self.n_gpu} or accelerate launch"
+            )
+            self._n_gpu = 1
         # Blocks are read in whole batches; a batch cut short at the end of an epoch would change shapes under
         # torch.compile and weigh its rows more.
         self.dataloader_drop_last = True
@@ -144,11 +170,22 @@ class ElectraRtdTrainingArguments(TrainingArguments):
                 f"device, and at most the full batch of {batch}"
             )
         if self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY and self.max_steps > 0:
-            warmup, decay = (steps_of(value, self.max_steps) for value in (self.warmup_steps, self.decay_steps))
-            if warmup + decay > self.max_steps:
-                raise ValueError(
-                    f"warmup_steps {warmup} and decay_steps {decay} exceed max_steps {self.max_steps} together"
-                )
+            self.get_decay_steps(self.max_steps)
+
+    def get_decay_steps(self, num_training_steps: int) -> int:
+        """Steps of the decay of `warmup_stable_decay`, counted as `get_warmup_steps` counts those of the warm-up.
+
+        Raises:
+            ValueError: if the two do not fit.
+        """
+        decay = int(self.decay_steps) if self.decay_steps >= 1 else round(self.decay_steps * num_training_steps)
+        warmup = self.get_warmup_steps(num_training_steps)
+        if warmup + decay > num_training_steps:
+            raise ValueError(
+                f"warmup_steps {warmup} and decay_steps {decay} together exceed the {num_training_steps} steps of the "
+                "run"
+            )
+        return decay
 
 
 def steps_of(value: float, total_steps: int) -> int:

@@ -25,6 +25,7 @@ def main(folder: Path, options: dict) -> None:
         model=model,
         args=tiny_arguments(folder, **options),
         train_dataset=IndexedBlocks(blocks),
+        eval_dataset=random_blocks(11, filled=(6, 24)),
         data_collator=collator,
     )
     drawn = []
@@ -39,6 +40,9 @@ def main(folder: Path, options: dict) -> None:
             if "generator_loss" in entry
         ]
         (folder / "log.json").write_text(json.dumps(log))
+    held_out = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        (folder / "held_out.json").write_text(json.dumps(held_out))
 
 
 if __name__ == "__main__":
