@@ -164,7 +164,7 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
             inputs: of `forward`.
         """
         output = self(masked_input_ids, positions=chosen.positions, **inputs)
-        # fp32 from here: bf16 logits would quantise the sampling distribution.
+        # fp32 from here, for sums over the vocabulary; under autocast the logits themselves are bf16.
         scores = output.logits.flatten(0, 1).float()
         original = input_ids.gather(1, chosen.positions)
         losses, log_normalizers = token_losses(scores, original.flatten())
@@ -237,6 +237,9 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
         **inputs: Any,
     ) -> Proposal:
         """What stands at every position of a text, by both of its sides; see `propose`."""
+        if document_ids is None and attention_mask is not None:
+            # Nor does a text go on in its padding.
+            document_ids = (attention_mask > 0).long()
         shown = (input_ids, attention_mask, document_ids)
         before = self.encode(self.left_to_right, *shown, reads="left", **inputs)
         after = self.encode(self.right_to_left, *shown, reads="right", **inputs)

@@ -81,8 +81,6 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             # No part of a release: a table is made again, and begins to count again.
             missing = [*(self._keys_to_ignore_on_load_missing or []), r"^generator\.token_counts$"]
             self._keys_to_ignore_on_load_missing = missing
-        if self.config.freeze_generator:
-            self.generator.requires_grad_(False)
         if self.config.generator_feedback == "reinforce":
             self.feedback = PolicyGradient(self.config.generator_config.hidden_size)
         elif self.config.generator_feedback == "gumbel_softmax":
@@ -93,6 +91,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         # post_init adds what the stock encoders name, ModernBERT's embedding block among it: as a unit of FSDP2 it
         # would hold the word embeddings, which the generator's output layer holds in another.
         self._no_split_modules = {backbone_of(self.config.discriminator_config).layer_class}
+        self.train()
 
     def _new_generator(self) -> nn.Module | None:
         config = self.config
@@ -107,8 +106,9 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     def train(self, mode: bool = True) -> "ElectraRtdForPreTraining":
         super().train(mode)
         if self.config.freeze_generator:
-            # Without dropout, as it was measured.
-            self.generator.eval()
+            # Without dropout, as it was measured; and frozen here, because loading makes every parameter trainable
+            # again and ends with a call of this.
+            self.generator.eval().requires_grad_(False)
         return self
 
     def save_pretrained(self, save_directory: str, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
@@ -213,6 +213,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         else:
             self.encoder.resize_token_embeddings(new_num_tokens, **kwargs)
         self.tie_weights()
+        self.train(self.training)
         return self.get_input_embeddings()
 
     def forward(

@@ -30,10 +30,13 @@ from .checkpoint_layout import (
 from .configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from .discriminator import ElectraRtdDiscriminator
 from .embedding_sharing import native_state
-from .generators import ElectraRtdGenerator
+from .generators import ElectraRtdGenerator, TableGenerator, TwoTowerGenerator
 
 
 logger = logging.get_logger(__name__)
+
+# Generators that are no stock masked-LM model.
+_NO_MASKED_LM = (TableGenerator, TwoTowerGenerator)
 
 
 class LoadsPairs:
@@ -167,7 +170,7 @@ class LoadsPairs:
         )
         model = cls(config)
         if second is not None:
-            model.generator.load_state_dict(second.state_dict())
+            model.load_generator(second)
         elif config.has_generator_network:
             for encoder in model.generator.encoders().values():
                 _start_from(first.base_model, encoder)
@@ -181,6 +184,17 @@ class LoadsPairs:
                 # A class for pre-training has more in it than the one for masked LM.
                 head.load_state_dict({**state, **{key: learned[key] for key in state.keys() & learned.keys()}})
         return model
+
+    def load_generator(self, generator: nn.Module) -> None:
+        """Start the generator from another of its kind and sizes.
+
+        Raises:
+            ValueError: for one of another kind.
+        """
+        if any(isinstance(generator, kind) != isinstance(self.generator, kind) for kind in _NO_MASKED_LM):
+            found = type(generator).__name__
+            raise ValueError(f"generator_kind is {self.config.generator_kind!r}, but a {found} is given as generator")
+        self.generator.load_state_dict(generator.state_dict())
 
 
 def _state_of_release(
@@ -234,7 +248,7 @@ def _loaded_first(
     known = objective_of(config_from(source, **hub))
     if known is None:
         # A stock checkpoint does not say which heads it has, so it is asked for those of the objective.
-        heads = {"objective": objective["objective"]} if "objective" in objective else {}
+        heads = {name: objective[name] for name in ("objective", "generator_kind") if name in objective}
         return ElectraRtdDiscriminator.from_pretrained(source, **arguments, **heads)
     if wanted is not None and generator_kind_of(known) == wanted and holds_pair(source, **hub):
         return pair_class.from_pretrained(source, **arguments)

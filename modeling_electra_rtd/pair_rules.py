@@ -38,6 +38,8 @@ def check_combination(pair: Any) -> None:
     reason = None
     if not pair.learns.corrupts and kind != "masked_lm":
         reason = f"generator_kind {kind!r} without a generator"
+    elif not pair.learns.corrupts and pair.disallow_correct:
+        reason = "disallow_correct: nothing is drawn without a generator"
     elif pair.learns.needs_noise_everywhere and kind == "masked_lm":
         raise ValueError(
             f"objective {pair.objective!r} needs a noise that knows the probability of every token, and a masked-LM "

@@ -118,3 +118,33 @@ def test_a_frozen_generator_stays_as_it_was_loaded(sharing):
     assert outputs[0].discriminator_loss > outputs[-1].discriminator_loss
     with pytest.raises(ValueError, match="freeze_generator needs a generator that has learned"):
         ElectraRtdForPreTraining.from_pair(pair.encoder, embedding_sharing=sharing, objective=fields)
+
+
+@pytest.mark.parametrize("sharing", ["none", "gdes"])
+def test_a_frozen_generator_is_frozen_when_it_is_read_again(sharing, tmp_path):
+    tiny_pair("electra", embedding_sharing=sharing, freeze_generator=True).save_pretrained(tmp_path)
+    model = ElectraRtdForPreTraining.from_pretrained(tmp_path)
+    for _ in range(2):
+        assert not any(parameter.requires_grad for parameter in model.generator.parameters())
+        assert all(parameter.requires_grad for parameter in model.encoder.parameters())
+        model.train()
+        assert not model.generator.training and model.encoder.training
+        model.resize_token_embeddings(VOCABULARY + 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_towers_do_not_see_padding(family):
+    model, text = tiny_pair(family, generator_kind="two_tower"), tiny_text()
+    padded = proposal_of(model, **text)[0].text_log_probs
+    for row, mask in enumerate(text["attention_mask"].bool()):
+        alone = {name: values[row : row + 1, mask] for name, values in text.items()}
+        torch.testing.assert_close(
+            padded[row : row + 1, mask], proposal_of(model, **alone)[0].text_log_probs, atol=1e-5, rtol=1e-5
+        )
+
+
+def test_a_generator_of_another_kind_is_no_start():
+    pair = tiny_pair("electra", embedding_sharing="none")
+    with pytest.raises(ValueError, match="generator_kind is 'two_tower', but a ElectraRtdGenerator"):
+        ElectraRtdForPreTraining.from_pair(pair, pair.generator, objective=OBJECTIVE | {"generator_kind": "two_tower"})

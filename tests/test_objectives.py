@@ -196,6 +196,7 @@ def test_a_masked_language_model_becomes_both_networks_of_a_pair(family, tmp_pat
         ),
         ({"generator_kind": "two_tower", "embedding_sharing": "all"}, "one direction"),
         ({"freeze_generator": True}, "'none' or 'gdes'"),
+        ({"objective": "mlm", "disallow_correct": True}, "nothing is drawn without a generator"),
         ({"freeze_generator": True, "embedding_sharing": "none", "generator_feedback": "reinforce"}, "frozen"),
         ({"objective": "replace_mlm", "generator_feedback": "reinforce"}, "generator_feedback"),
         ({"objective": "rdt"}, "did you mean 'rtd'"),

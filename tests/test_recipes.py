@@ -139,7 +139,8 @@ def test_none_is_a_word_however_it_is_written(word, tmp_path):
         (("model", "discriminator", {"model_type": "elektra"}), "did you mean 'electra'"),
         (("model", "discriminator", "smal.json"), "did you mean 'small.json'"),
         (("model", "discriminator_checkpoint", "x"), "give discriminator"),
-        (("model", "generator_checkpoint", "x"), "generator_checkpoint needs a discriminator_checkpoint"),
+        (("model", None, {"discriminator": TINY, "generator": TINY, "generator_checkpoint": "x"}), "one"),
+        (("model", "freeze_generator", True), "freeze_generator needs a generator that has learned"),
         (("data", "corpus", ["x"]), "both set"),
         (
             ("model", None, {"discriminator_checkpoint": "x", "generator": TINY}),

@@ -12,8 +12,9 @@ from tiny import tiny_pair
 from transformers import AutoModel, AutoTokenizer, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
+from modeling_electra_rtd.pretraining.plan import planned_config
 from modeling_electra_rtd.pretraining.recipes import build_recipe, read_recipe
-from modeling_electra_rtd.pretraining.run import evaluate, pretrain
+from modeling_electra_rtd.pretraining.run import build_model, evaluate, load_data, pretrain
 from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
 from modeling_electra_rtd.recipe_files import configuration_folder
 
@@ -217,3 +218,26 @@ def test_evaluate_refuses_a_network_alone(data, tmp_path):
     pair.generator.save_pretrained(tmp_path / "lone")
     with pytest.raises(ValueError, match="holds no generator"):
         evaluate(str(tmp_path / "lone"), data[0])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_new_discriminator_beside_a_generator_that_has_learned(frozen, data, tmp_path):
+    first = recipe(data, tmp_path / "first")
+    first.model.embedding_sharing = "none"
+    pretrain(first)
+    model = {"discriminator": first.model.discriminator, "generator_checkpoint": str(tmp_path / "first")}
+    model |= {"freeze_generator": frozen, "embedding_sharing": "none" if frozen else "tied_words"}
+    second = recipe(data, tmp_path / "second", model=model)
+    learned = load_file(tmp_path / "first" / "model.safetensors")
+    names = [name for name in learned if name.startswith("generator.")]
+    started = build_model(second.model, load_data(second.data)[2])
+    state = started.state_dict()
+    assert all(torch.equal(state[name], learned[name]) for name in names)
+    # The words are the generator's where they are shared, and new where they are not.
+    words = "model.embeddings.tok_embeddings.weight"
+    assert torch.equal(state[words], learned[f"generator.{words}"]) == (not frozen)
+    assert not torch.equal(state[words], learned[words])
+    assert planned_config(second)[0].to_dict() == started.config.to_dict()
+    pretrain(second)
+    after = load_file(tmp_path / "second" / "model.safetensors")
+    assert all(torch.equal(after[name], learned[name]) for name in names) == frozen

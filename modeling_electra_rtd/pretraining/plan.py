@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 from ..backbones import check_generator_size, config_from, generator_config_for
 from ..checkpoint_layout import generator_kind_of, native_config
@@ -132,11 +133,15 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
         prepared = None
     length = row_length(data, prepared)
     source = data.tokenizer or (os.path.join(prepared, TOKENIZER) if prepared else None)
+    generator = model.checkpoints().get("generator_checkpoint")
+    generator = None if generator is None else _masked_lm_config(generator)
     if model.discriminator_checkpoint is not None:
-        config = _continued_config(recipe)
+        config = _continued_config(recipe, generator)
     elif source is not None and vocab_size is None:
-        config = pair_config(model, load_tokenizer(source))
+        config = pair_config(model, load_tokenizer(source), generator)
     else:
+        if vocab_size is None and generator is not None:
+            vocab_size = generator.vocab_size
         stated = isinstance(model.discriminator, str) or "vocab_size" in model.discriminator
         size = model_config(model.discriminator).vocab_size if vocab_size is None and stated else vocab_size
         if size is None:
@@ -150,24 +155,18 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
         token_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
         # Where a stock class knows padding by its id, it is this one.
         token_ids["pad_token_id"] = 1
-        config = pair_config_of(model, size, token_ids, special)
+        config = pair_config_of(model, size, token_ids, special, generator)
     check_rows(config, length)
     return config, length
 
 
-def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
+def _continued_config(recipe: Recipe, generator: PreTrainedConfig | None) -> ElectraRtdConfig:
     """That of the pair which `from_pair` would load, from the configs of its checkpoints alone."""
     model, objective = recipe.model, recipe.model.objective_fields()
-    checkpoints = model.checkpoints()
-    first, second = checkpoints["discriminator_checkpoint"], checkpoints.get("generator_checkpoint")
+    first = model.checkpoints()["discriminator_checkpoint"]
     discriminator = native_config(config_from(first.name, **first.arguments))
     pair = _pair_in(first)
-    generator = None
-    if second is not None:
-        other = _pair_in(second)
-        has_generator = other is not None and other.has_masked_lm_generator
-        generator = other.generator_config if has_generator else config_from(second.name, **second.arguments)
-        generator = native_config(generator)
+    if generator is not None:
         # Whether two tables are equal is known when they are loaded; two are the dearer case.
         objective.setdefault("embedding_sharing", "none")
     elif pair is not None and generator_kind_of(pair.objective_fields()) == generator_kind_of(objective):
@@ -187,6 +186,14 @@ def _continued_config(recipe: Recipe) -> ElectraRtdConfig:
     if model.attn_implementation is not None:
         config._attn_implementation = model.attn_implementation
     return config
+
+
+def _masked_lm_config(reference: ModelReference) -> PreTrainedConfig:
+    """That of the generator in a pair, or of a masked-LM model."""
+    pair = _pair_in(reference)
+    if pair is not None and pair.has_masked_lm_generator:
+        return pair.generator_config
+    return native_config(config_from(reference.name, **reference.arguments))
 
 
 def _pair_in(reference: ModelReference) -> ElectraRtdConfig | None:

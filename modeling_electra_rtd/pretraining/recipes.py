@@ -53,7 +53,8 @@ class DataRecipe:
 
 @dataclass
 class ModelRecipe:
-    """What is trained: a pair from scratch, or from existing checkpoints.
+    """What is trained: a pair from scratch, from existing checkpoints, or a new discriminator beside a generator that
+    has learned.
 
     Attributes:
         discriminator: stock config as `{model_type: ..., field: value}`, a JSON file in `configuration/models`, or
@@ -91,8 +92,10 @@ class ModelRecipe:
     def __post_init__(self):
         if (self.discriminator is None) == (self.discriminator_checkpoint is None):
             raise ValueError("model: give discriminator (from scratch) or discriminator_checkpoint (continue), one")
-        if self.generator_checkpoint is not None and self.discriminator_checkpoint is None:
-            raise ValueError("model: generator_checkpoint needs a discriminator_checkpoint beside it")
+        if self.generator is not None and self.generator_checkpoint is not None:
+            raise ValueError("model: give generator (from scratch) or generator_checkpoint (continue), one")
+        if self.freeze_generator and self.discriminator is not None and self.generator_checkpoint is None:
+            raise ValueError("model: freeze_generator needs a generator that has learned; give generator_checkpoint")
         if self.generator is not None and self.discriminator_checkpoint is not None:
             raise ValueError(
                 "model: generator goes with discriminator, both from scratch; beside discriminator_checkpoint give "

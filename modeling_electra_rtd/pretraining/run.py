@@ -9,9 +9,11 @@ from typing import Any
 import transformers
 import yaml
 from torch.utils.data import Dataset, IterableDataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..backbones import check_generator_size
+from ..checkpoint_layout import native_config
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
@@ -186,7 +188,8 @@ def build_model(
     tokenizer: PreTrainedTokenizerBase,
     checkpoints: dict[str, ModelReference] | None = None,
 ) -> ElectraRtdForPreTraining:
-    """The pair a recipe names: from scratch with the tokenizer's vocabulary, or continued from checkpoints.
+    """The pair a recipe names: from scratch with the tokenizer's vocabulary, continued from checkpoints, or a new
+    discriminator beside a generator that has learned.
 
     Args:
         checkpoints: what `recipe.checkpoints()` found, for a caller who needs to know it; `None` looks it up.
@@ -194,13 +197,13 @@ def build_model(
     Raises:
         ValueError: when the tokenizer has more tokens than the model's vocabulary.
     """
+    checkpoints = recipe.checkpoints() if checkpoints is None else checkpoints
+    generator = checkpoints.get("generator_checkpoint")
+    if generator is not None:
+        # Each is of a revision of its own.
+        generator = ElectraRtdGenerator.from_pretrained(generator.name, **generator.arguments)
     if recipe.discriminator_checkpoint is not None:
-        objective = recipe.objective_fields()
-        checkpoints = recipe.checkpoints() if checkpoints is None else checkpoints
-        discriminator, generator = checkpoints["discriminator_checkpoint"], checkpoints.get("generator_checkpoint")
-        if generator is not None:
-            # Each is of a revision of its own.
-            generator = ElectraRtdGenerator.from_pretrained(generator.name, **generator.arguments)
+        objective, discriminator = recipe.objective_fields(), checkpoints["discriminator_checkpoint"]
         model = ElectraRtdForPreTraining.from_pair(
             discriminator=discriminator.name,
             generator=generator,
@@ -219,21 +222,34 @@ def build_model(
         if recipe.attn_implementation is not None:
             model.set_attn_implementation(recipe.attn_implementation)
         return model
-    return ElectraRtdForPreTraining(pair_config(recipe, tokenizer))
+    if generator is None:
+        return ElectraRtdForPreTraining(pair_config(recipe, tokenizer))
+    model = ElectraRtdForPreTraining(pair_config(recipe, tokenizer, generator.config))
+    model.load_generator(generator)
+    return model
 
 
-def pair_config(recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase) -> ElectraRtdConfig:
-    """The configuration of a pair from scratch, with the vocabulary and special tokens of a tokenizer.
+def pair_config(
+    recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, generator: PreTrainedConfig | None = None
+) -> ElectraRtdConfig:
+    """The configuration of a pair with a new discriminator, with the vocabulary and special tokens of a tokenizer.
 
     The size of the embedding table is rounded up to a multiple of 64, which matrix units prefer, unless the recipe
-    sets a `vocab_size` that is large enough.
+    sets a `vocab_size` that is large enough, or there is a generator already.
+
+    Args:
+        generator: of one that has learned.
     """
     token_ids = {name: getattr(tokenizer, name, None) for name in _NAMED_TOKENS}
-    return pair_config_of(recipe, len(tokenizer), token_ids, special_tokens_of(tokenizer))
+    return pair_config_of(recipe, len(tokenizer), token_ids, special_tokens_of(tokenizer), generator)
 
 
 def pair_config_of(
-    recipe: ModelRecipe, tokens: int, token_ids: dict[str, int | None], special_tokens: dict[str, Any]
+    recipe: ModelRecipe,
+    tokens: int,
+    token_ids: dict[str, int | None],
+    special_tokens: dict[str, Any],
+    generator: PreTrainedConfig | None = None,
 ) -> ElectraRtdConfig:
     """`pair_config` for what is known of a tokenizer.
 
@@ -243,8 +259,13 @@ def pair_config_of(
         special_tokens: `mask_token_id` and `special_token_ids`, for the objective.
     """
     discriminator = model_config(recipe.discriminator)
-    generator = None if recipe.generator is None else model_config(recipe.generator)
     stated = {**_stated(recipe.discriminator), **_stated(recipe.generator)}.get("vocab_size")
+    if generator is not None:
+        generator = native_config(generator)
+        check_generator_size(generator, discriminator, recipe.generator_width, recipe.generator_depth)
+        stated = generator.vocab_size
+    elif recipe.generator is not None:
+        generator = model_config(recipe.generator)
     if stated is not None and stated < tokens:
         raise ValueError(f"vocab_size is {stated}, but the tokenizer has {tokens} tokens")
     for config in (discriminator, generator):
