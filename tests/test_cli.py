@@ -117,6 +117,9 @@ def test_from_text_to_release(data, trained, tmp_path, capsys, caplog):
     capsys.readouterr()
     assert main(["inspect", trained, "The river follows the <city>.", "--html", str(page)]) == 0
     assert "P_d" in capsys.readouterr().out
+    assert "already exists" in fails(capsys, "inspect", trained, "The river", "--html", str(page))
+    into = ("--file", str(page), "--output", str(tmp_path / "tokens.jsonl"))
+    assert "--html shows" in fails(capsys, "inspect", trained, *into, "--html", str(tmp_path / "other.html"))
     assert main(["inspect", release, "The river follows the city."]) == 0
     assert "<city>" not in page.read_text()
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from deberta_v3_for_tests import published_config, published_pair
 from original_for_tests import original_checkpoint, write_vocabulary
-from safetensors.torch import save_file
-from tiny import tiny_pair, tiny_text, tiny_tokenizer
+from safetensors.torch import load_file, save_file
+from tiny import MASK, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
@@ -180,12 +180,23 @@ def test_other_sources_are_refused_in_a_line(options, message, tmp_path):
 
 def test_a_tokenizer_that_the_original_cannot_read_is_refused(tmp_path):
     # A generator that the original can build: four times its width inside.
-    tiny_pair("electra", encoder={"intermediate_size": 128}).save_pretrained(tmp_path / "pair")
+    tiny_pair("electra", encoder={"intermediate_size": 128, "vocab_size": 151}).save_pretrained(tmp_path / "pair")
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["more"])
     tokenizer.save_pretrained(tmp_path / "pair")
     convert(str(tmp_path / "pair"), str(tmp_path / "original"), to="original")
     assert (tmp_path / "original" / "vocab.txt").read_text(encoding="utf-8").endswith("\nmore\n")
+
+    tokenizer.add_tokens(["most"])
+    tokenizer.save_pretrained(tmp_path / "larger")
+    with pytest.raises(ValueError, match="has 152 tokens, but the model 151, so none for most;"):
+        convert(str(tmp_path / "pair"), str(tmp_path / "other"), to="original", tokenizer=str(tmp_path / "larger"))
+
+    words = sorted(tiny_tokenizer().get_vocab(), key=tiny_tokenizer().get_vocab().get)
+    words[1], words[MASK] = words[MASK], words[1]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"mask_token_id is 1, but the pair was trained with {MASK}; name"):
+        convert(str(tmp_path / "pair"), str(tmp_path / "other"), to="original", tokenizer=str(tmp_path))
 
     tokenizer = tiny_tokenizer()
     words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
@@ -282,6 +293,23 @@ def test_a_deberta_v3_pair_with_weights_that_are_not_finite_is_refused(deberta):
     generator["deberta.encoder.layer.0.output.dense.bias"][0] = torch.nan
     write_deberta(deberta, discriminator, generator)
     refused(deberta, "generator.safetensors: 1 of the 32 values of deberta.encoder.layer.0.output.dense.bias are not")
+
+
+def test_a_deberta_v3_head_that_is_not_published_is_the_same_every_time(deberta, tmp_path, unverified):
+    discriminator, generator, _ = published_pair()
+    kept = {name: value for name, value in discriminator.items() if not name.startswith("mask_predictions.")}
+    write_deberta(deberta, kept, generator)
+    for name in ("one", "other"):
+        convert(str(deberta), str(tmp_path / name))
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "other"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_tokenizer_of_another_model_is_refused_with_a_deberta_v3_pair(deberta):
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["more"])
+    tokenizer.save_pretrained(deberta)
+    refused(deberta, "has 151 tokens, but the model 150, so none for more;")
 
 
 def test_pickles_are_not_opened(deberta, tmp_path):

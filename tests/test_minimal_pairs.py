@@ -81,9 +81,15 @@ def test_a_tie_is_half_a_win():
     outcomes = Outcomes()
     # By sum: won, tied, lost. By mean: tied, lost, won.
     for better, worse in (((-2.0, 2), (-3.0, 3)), ((-2.0, 1), (-2.0, 2)), ((-4.0, 4), (-3.0, 1))):
-        outcomes.count(TextScore(1, *better, ""), TextScore(2, *worse, ""))
+        outcomes.count(TextScore(1, *better, "better"), TextScore(2, *worse, "worse"))
     assert (outcomes.wins, outcomes.ties) == ({"sum": 1, "mean": 1}, {"sum": 1, "mean": 1})
     assert outcomes.accuracy("sum") == outcomes.accuracy("mean") == 0.5
+
+
+def test_a_text_against_itself_is_a_tie_whatever_was_read_beside_it():
+    outcomes = Outcomes()
+    outcomes.count(TextScore(1, -2.0, 2, "a cat"), TextScore(2, -2.0000001, 2, "a cat"))
+    assert (outcomes.wins, outcomes.ties) == ({"sum": 0, "mean": 0}, {"sum": 1, "mean": 1})
 
 
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(folder, tmp_path, capsys):

@@ -222,6 +222,7 @@ def test_pairs_that_the_original_cannot_build_are_refused(encoder, objective, me
         ({"embedding_sharing": "gdes"}, "no embedding_sharing 'gdes'; allowed: 'tied', 'none', 'all'"),
         ({"objective": "rtd_15"}, "no objective 'rtd_15'; allowed: 'rtd'"),
         ({"generator_kind": "uniform"}, "no generator_kind 'uniform'; allowed: 'masked_lm'"),
+        ({"mask_token_probability": 1.0}, "no mask_token_probability 1.0; allowed: 0.85"),
     ],
 )
 def test_objectives_that_the_original_does_not_have_are_refused(objective, message):

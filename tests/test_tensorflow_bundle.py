@@ -129,6 +129,14 @@ def test_other_kinds_of_tables_are_refused(changes, message, tmp_path):
     assert "\n" not in str(error.value) and "m.index" in str(error.value)
 
 
+def test_a_partitioned_variable_is_named_though_keys_of_its_parts_are_no_text(tmp_path):
+    first = numpy.zeros((2, 2), dtype="<f4")
+    records = [(0, b"", HEADER), (0, b"\x00a\x80\xff", entry(first, 0)), (0, b"a", entry(first, 0, 1, b"\x3a\x00"))]
+    tmp_path.joinpath("m.index").write_bytes(table(*[records]))
+    with pytest.raises(ValueError, match="a is a partitioned variable, which is not read; save it whole"):
+        TensorBundle(tmp_path / "m")
+
+
 def test_other_types_are_refused_when_they_are_read(tmp_path):
     bundle = TensorBundle(written_by_hand(tmp_path, dtype=7))
     assert bundle.read("a/kernel").shape == (2, 2)

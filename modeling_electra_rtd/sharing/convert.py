@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
 
-from ..configuration_electra_rtd import ElectraRtdConfig
+from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.new_folder import new_folder
 from ..data.tokenization import load_tokenizer
 from ..discriminator import ElectraRtdDiscriminator
@@ -21,7 +21,7 @@ from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .deberta_v3 import check_shapes, pair_configs, pair_states
 from .export import verify_release
 from .model_card import write_model_card
-from .original_electra import hyperparameters, original_variables, pair_config, read_pair
+from .original_electra import check_tokens, hyperparameters, original_variables, pair_config, read_pair
 from .release import check_finite, write_release
 from .tensorflow_bundle import INDEX, TensorBundle, find_bundle, write_bundle
 
@@ -116,12 +116,20 @@ def _write_original(source: str, tokenizer: str | None, folder: Path) -> None:
     reference = find_model(source)
     if not holds_pair(reference):
         raise ValueError(f"{source} is not a joint checkpoint, nor a release with its generator")
-    vocabulary = _word_pieces(load_tokenizer(tokenizer or reference))
+    vocabulary = load_tokenizer(tokenizer or reference)
+    words = _word_pieces(vocabulary)
     model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments)
+    check_tokens(vocabulary, model.config.vocab_size)
+    for name, value in special_tokens_of(vocabulary).items():
+        if getattr(model.config, name) not in (None, value):
+            raise ValueError(
+                f"the tokenizer's {name} is {value}, but the pair was trained with {getattr(model.config, name)}; "
+                "name the vocabulary it was trained with by --tokenizer"
+            )
     check_finite(source, model.state_dict())
     write_bundle(folder / PREFIX, original_variables(model))
     _check_written(folder / PREFIX, model)
-    (folder / VOCABULARY).write_text("".join(f"{word}\n" for word in vocabulary), encoding="utf-8")
+    (folder / VOCABULARY).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     values = json.dumps(hyperparameters(model.config), indent=2)
     (folder / HYPERPARAMETERS).write_text(values + "\n", encoding="utf-8")
 
@@ -157,14 +165,17 @@ def _read_deberta(folder: Path, tokenizer: str | None) -> _Read:
     config, generator_config = pair_configs(AutoConfig.from_pretrained(folder), generator)
     first, second, left_out = pair_states(discriminator, generator, config)
     vocabulary = load_tokenizer(tokenizer or str(folder))
+    check_tokens(vocabulary, config.vocab_size)
     pair = ElectraRtdConfig(discriminator_config=config, generator_config=generator_config, embedding_sharing="none")
-    networks = (ElectraRtdDiscriminator(pair), ElectraRtdGenerator(generator_config))
+    # A head that is not published is random, and the same at every conversion.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = (ElectraRtdDiscriminator(pair), ElectraRtdGenerator(generator_config))
     for role, network, state in zip(("discriminator", "generator"), networks, (first, second), strict=True):
         expected = {name: weight.shape for name, weight in network.state_dict().items()}
         unexpected = sorted(state.keys() - expected.keys())
         if unexpected:
             raise ValueError(f"{folder} is no DeBERTaV3 pair: the {role} has {', '.join(unexpected[:8])}")
-        # A head that is not published begins with random weights.
         head = {name for name in expected if name.startswith("discriminator_predictions.")} - state.keys()
         check_shapes(role, state, {name: shape for name, shape in expected.items() if name not in head})
         network.load_state_dict(state, strict=False)

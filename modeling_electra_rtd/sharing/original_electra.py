@@ -34,6 +34,7 @@ _ALLOWED = {
     "generator_feedback": ("none",),
     "freeze_generator": (False,),
     "masking_strategy": ("token",),
+    "mask_token_probability": (0.85,),
     "embedding_sharing": tuple(_SHARING.values()),
 }
 # Of `model_size`: width and layers.
@@ -88,7 +89,7 @@ def pair_config(
     encoder, embeddings = _generator_scopes(shapes)
     discriminator_config = _network_config(shapes, _DISCRIMINATOR, _DISCRIMINATOR, attention_heads)
     if tokenizer is not None:
-        _check_tokens(tokenizer, discriminator_config.vocab_size)
+        check_tokens(tokenizer, discriminator_config.vocab_size)
     return ElectraRtdConfig(
         discriminator_config=discriminator_config,
         generator_config=_network_config(
@@ -235,7 +236,11 @@ def _network_config(
     )
 
 
-def _check_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+def check_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    """
+    Raises:
+        ValueError: for a tokenizer with ids that a model of `vocab_size` has no embeddings for.
+    """
     beyond = [token for token, token_id in tokenizer.get_vocab().items() if token_id >= vocab_size]
     if beyond:
         more = f" and {len(beyond) - 8:,} more" if len(beyond) > 8 else ""

@@ -190,7 +190,9 @@ def _read_index(data: bytes) -> tuple[int, dict[str, TensorEntry]]:
     header = dict(_fields(records[0][1]))
     if header.get(2, 0):
         raise ValueError("it was written by a big-endian machine")
-    return header.get(1, 0), {name.decode(): _entry(name.decode(), value) for name, value in records[1:]}
+    # Keys of a partitioned variable's parts are no text; the variable itself is refused by its name.
+    entries = ((key.decode(errors="backslashreplace"), value) for key, value in records[1:])
+    return header.get(1, 0), {name: _entry(name, value) for name, value in entries}
 
 
 def _entry(name: str, value: bytes) -> TensorEntry:

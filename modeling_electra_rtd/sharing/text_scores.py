@@ -70,7 +70,7 @@ class Scorer(ReplacedTokenDetectionPipeline):
         if objective not in (None, *OBJECTIVES_SCORED):
             raise ValueError(f"objective is {objective!r}; allowed: {', '.join(OBJECTIVES_SCORED)}")
         self.objective = objective or objective_trained(self.model)
-        self.is_sum = self.objective == "electric"
+        self.is_sum = _is_sum(self.objective)
         self.score_name = "pseudo-log-likelihood" if self.is_sum else "RTD score"
         # As in training, where special tokens have no energy, wherever they stand.
         special = special_tokens_of(self.tokenizer)["special_token_ids"] if self.is_sum else []
@@ -91,12 +91,17 @@ class Scorer(ReplacedTokenDetectionPipeline):
         return text.total if self.is_sum else text.mean
 
 
+def _is_sum(objective: str) -> bool:
+    return objective == "electric"
+
+
 def load_scorer(model: str, bf16: bool | None = None, objective: str | None = None, **arguments: int | None) -> Scorer:
     """The discriminator of a joint checkpoint or a release, or one alone, from a folder or the Hub.
 
     Args:
         model: any name that `find_model` takes.
-        bf16: see the pipeline; `None` where it is native, because a mean over a line hardly moves.
+        bf16: see the pipeline; `None` takes it where it is native for a mean over a line, which hardly moves, and not
+            for a sum.
         objective: what the discriminator was trained with; `None` takes what its config says, and `"rtd"` where it
             says nothing.
         arguments: of the pipeline.
@@ -109,7 +114,8 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
     reference.require(CONFIG_NAME)
     tokenizer = load_tokenizer(reference)
     discriminator = DiscriminatorLoader.from_pretrained(reference.name, **reference.arguments)
-    bf16 = bf16_is_fast() if bf16 is None else bf16
+    if bf16 is None:
+        bf16 = bf16_is_fast() and not _is_sum(objective or objective_trained(discriminator))
     scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=bf16, objective=objective, **arguments)
     if scorer.device.type == "cpu":
         # For its attention: matrix products are faster than the fused kernel on rows as short as sentences.

@@ -142,7 +142,7 @@ def _add_inspect(add: AddVerb) -> None:
     sub = add("inspect", _inspect, "show what the generator replaces in a text and what the discriminator finds")
     sub.add_argument("model", help=f"joint checkpoint, or a discriminator alone: {MODEL}")
     sub.add_argument("text", nargs="*", help="texts")
-    sub.add_argument("--html", metavar="FILE", help="write a page with a heat map of the first text")
+    sub.add_argument("--html", metavar="FILE", help="a new page with a heat map of the first text")
     sub.add_argument("--seed", type=int, default=0, help="of the corruption, which is that of each text alone")
     sub.add_argument(
         "--file", help="instead, a text a line: txt, or a table (jsonl, csv, tsv, parquet), also compressed"
@@ -159,11 +159,16 @@ def _add_inspect(add: AddVerb) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from ..data.new_folder import check_new_file, new_file
     from .inspect import inspect_file, inspect_text, load_for_inspection
     from .inspect_views import render_html, render_terminal
 
     if bool(arguments.text) == (arguments.file is not None) or (arguments.file is None) != (arguments.output is None):
         raise ValueError("give texts, or --file with --output, one of them")
+    if arguments.html is not None and arguments.file is not None:
+        raise ValueError("--html shows the first of the texts; --file has none, it writes to --output")
+    if arguments.html is not None:
+        check_new_file(arguments.html)
     if arguments.file is not None:
         started = time.perf_counter()
         lines = inspect_file(
@@ -180,8 +185,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
     for number, text in enumerate(arguments.text):
         tokens = inspect_text(model, tokenizer, text, arguments.seed)
         render_terminal(tokens, Console())
-        if number == 0 and arguments.html:
-            render_html(tokens, arguments.html)
+        if number == 0 and arguments.html is not None:
+            with new_file(arguments.html) as unfinished:
+                render_html(tokens, unfinished)
             print(f"page in {arguments.html}")
 
 
@@ -205,7 +211,9 @@ def _add_score(add: AddVerb) -> None:
         "--max-length", type=int, default=None, help="positions of a window of a longer line; by default the model's"
     )
     sub.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, help="matrix products in bf16; by default where it is native"
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        help="matrix products in bf16; by default where it is native, but for Electric's sums",
     )
     sub.epilog = (
         "The number is the RTD score: the mean, over the tokens of the line, of log P(original), the discriminator's "
