@@ -1,6 +1,7 @@
 """Whole runs on a small task in the official layout: seeds, baselines, record, resume, submissions, refusals."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,14 @@ def test_resuming_keeps_the_seeds_that_are_done(done, model, data_dir, monkeypat
         assert found["metrics"] == expected["metrics"]
         losses = [[entry["loss"] for entry in run["log"] if "loss" in entry] for run in (expected, found)]
         assert losses[0] == losses[1]
+    # How many baselines there are decides no result: more are added, none is lost; and data may be named otherwise.
+    elsewhere = read_task(TASKS["cola"], os.path.relpath(data_dir))
+    for asked, more in ((2, [1]), (0, [])):
+        before = len(trained)
+        values = {**QUICK, "from_scratch_seeds": asked}
+        resumed = finetune(TASKS["cola"], elsewhere, model, str(folder), [0, 1, 2], values, resume=True)
+        assert trained[before:] == more
+        assert [run["seed"] for run in resumed["from_scratch"]["runs"]] == [0, 1]
 
 
 def test_a_set_of_tasks_has_one_table_and_the_diagnostics(model, data_dir, tmp_path):
@@ -136,6 +145,9 @@ def test_a_set_of_tasks_has_one_table_and_the_diagnostics(model, data_dir, tmp_p
     assert shown[1].split("\t")[1] == best.config.id2label[int(logits.argmax())]
     again = finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir, resume=True)
     assert [record["seconds"] for record in again] == [record["seconds"] for record in records]
+    values = {**values, "from_scratch_seeds": 1}
+    cola, _ = finetune_set(tasks, model, str(tmp_path / "set"), [0], values, data_dir=data_dir, resume=True)
+    assert [run["seed"] for run in cola["from_scratch"]["runs"]] == [0]
 
 
 def test_early_stopping_is_said(model, data_dir, tmp_path):

@@ -1,6 +1,7 @@
 """A fine-tuning run: one task with every seed and its baselines; record, table, pictures, submission."""
 
 import json
+import os
 import statistics
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ TABLE = "table.md"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 SUBMISSION = "submission"
+# Settings that decide the result of no run: how much is shown, and of how many seeds there are baselines.
+_DECIDE_NOTHING = {"disable_tqdm", "from_scratch_seeds"}
 
 
 def finetune(
@@ -90,7 +93,10 @@ def finetune(
         write_json(folder / ASKED, asked)
     started = time.perf_counter()
     tuned = [run.seed(seed) for seed in seeds]
-    scratch = [run.seed(seed, model.config) for seed in seeds[: run.settings.from_scratch_seeds]]
+    # Baselines that are there stay, also where fewer are asked for.
+    baselines = [seed for seed in seeds if (folder / f"from-scratch-{seed}" / RECORD).is_file()]
+    baselines = [seed for seed in seeds if seed in {*baselines, *seeds[: run.settings.from_scratch_seeds]}]
+    scratch = [run.seed(seed, model.config) for seed in baselines]
     record = {
         "task": task.name,
         "kind": task.kind,
@@ -137,7 +143,7 @@ def asked_for(task: Task, data: TaskData, checkpoint: ModelReference, values: di
         "weights_sha256": weights_hash(checkpoint.folder) if checkpoint.from_hub is None else None,
         "sources": dict(data.sources),
         "examples": {name: len(split) for name, split in data.splits.items()},
-        "settings": {name: value for name, value in sorted(values.items()) if name != "disable_tqdm"},
+        "settings": {name: value for name, value in sorted(values.items()) if name not in _DECIDE_NOTHING},
     }
 
 
@@ -164,13 +170,21 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
         return
     before = read_json(begun[0])
     for name, value in asked.items():
-        if before.get(name) == value:
-            continue
         old = before.get(name)
+        pairs = [(name, old, value)]
         if isinstance(value, dict) and isinstance(old, dict):
-            name = min(key for key in {*value, *old} if value.get(key) != old.get(key))
-            value, old = value.get(name), old.get(name)
-        raise ValueError(f"{folder} holds a run with {name} {old!r}, not {value!r}; use another --output-dir")
+            pairs = [(key, old.get(key), value.get(key)) for key in sorted({*value, *old} - _DECIDE_NOTHING)]
+        for key, old_value, new_value in pairs:
+            if not _is_same(old_value, new_value):
+                raise ValueError(
+                    f"{folder} holds a run with {key} {old_value!r}, not {new_value!r}; use another --output-dir"
+                )
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    # A folder or a file may be named from elsewhere.
+    is_text = isinstance(old, str) and isinstance(new, str)
+    return old == new or (is_text and os.path.realpath(old) == os.path.realpath(new))
 
 
 def _write(run: TaskRun, record: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from .report import markdown_table
 from .run import SUBMISSION, TABLE, asked_for, check_folder, finetune
 from .task_run import RECORD, read_json
 from .tasks import TASKS, Task
+from .training_args import FinetuningArguments
 
 
 logger = logging.get_logger(__name__)
@@ -107,4 +108,6 @@ def _finished(
         return None
     check_folder(folder, True, asked_for(task, data, checkpoint, values))
     record = read_json(folder / RECORD)
-    return record if [run["seed"] for run in record["fine_tuned"]["runs"]] == seeds else None
+    baselines = values.get("from_scratch_seeds", FinetuningArguments.from_scratch_seeds)
+    tuned, scratch = ([run["seed"] for run in record[kind]["runs"]] for kind in ("fine_tuned", "from_scratch"))
+    return record if tuned == seeds and set(seeds[:baselines]) <= set(scratch) else None
