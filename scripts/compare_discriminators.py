@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from modeling_electra_rtd.data.new_folder import check_new_file, new_file
 from modeling_electra_rtd.machine import environment
 from modeling_electra_rtd.pretraining.health import RtdTelemetry, rtd_metrics
 from modeling_electra_rtd.pretraining.run import evaluator
@@ -67,21 +68,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help="joint checkpoints")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="of blocks")
     parser.add_argument("--max-blocks", type=int, help="use this many, evenly spread; by default all")
-    parser.add_argument("--json", metavar="FILE", help="write the rows here as well")
+    parser.add_argument("--json", metavar="FILE", help="write the rows here as well, a new file")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.json:
+            check_new_file(arguments.json)
         rows = judged_by_all(arguments.models, arguments.data, arguments.max_blocks)
-    except ValueError as error:
+        print("| generator | discriminator | AUC | recall | precision |\n|---|---|---|---|---|")
+        for row in rows:
+            figures = (f"{row[name]:.3f}" for name in METRICS)
+            print(f"| {' | '.join((row['generator'], row['discriminator'], *figures))} |")
+        if arguments.json:
+            record = {"data": Path(arguments.data).name, "max_blocks": arguments.max_blocks, "rows": rows}
+            with new_file(arguments.json) as unfinished:
+                text = json.dumps({**record, **environment()}, indent=2) + "\n"
+                Path(unfinished).write_text(text, encoding="utf-8")
+            print(f"\nrecord in {arguments.json}")
+    except (OSError, ValueError) as error:
         print(f"compare_discriminators: error: {error}", file=sys.stderr)
         return 2
-    print("| generator | discriminator | AUC | recall | precision |\n|---|---|---|---|---|")
-    for row in rows:
-        figures = (f"{row[name]:.3f}" for name in METRICS)
-        print(f"| {' | '.join((row['generator'], row['discriminator'], *figures))} |")
-    if arguments.json:
-        record = {"data": Path(arguments.data).name, "max_blocks": arguments.max_blocks, "rows": rows}
-        Path(arguments.json).write_text(json.dumps({**record, **environment()}, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
     return 0
 
 

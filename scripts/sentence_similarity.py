@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedToken
 from transformers.utils import logging
 
 from modeling_electra_rtd.backbones import longest_row
+from modeling_electra_rtd.data.new_folder import check_new_file, new_file
 from modeling_electra_rtd.data.tokenization import load_tokenizer
 from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.tasks import find_task
@@ -97,6 +98,19 @@ def similarities(names: Sequence[str], data_dir: str | None, split: str) -> list
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of `similarities` as Markdown; a layer that a model does not have is left open."""
+    layers = max(len(row["as_they_are"]) for row in rows) - 1
+    lines = [f"| model | states | words | {' | '.join(f'layer {number + 1}' for number in range(layers))} |"]
+    lines.append(f"|{'---|' * (layers + 3)}")
+    for row in rows:
+        for states in ("as_they_are", "less_their_mean"):
+            figures = [f"{value:.3f}" for value in row[states]]
+            cells = [row["model"], states.replace("_", " "), *figures, *["-"] * (layers + 1 - len(figures))]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter
@@ -104,26 +118,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help="folders or Hub ids of encoders with their tokenizers")
     parser.add_argument("--data-dir", help="STS-B in its official layout; by default the Hub is read")
     parser.add_argument("--split", default="validation", help="of the data, one with scores")
-    parser.add_argument("--json", metavar="FILE", help="write the rows here as well")
+    parser.add_argument("--json", metavar="FILE", help="write the rows here as well, a new file")
     arguments = parser.parse_args(argv)
     logging.disable_progress_bar()
     try:
+        if arguments.json:
+            check_new_file(arguments.json)
         rows = similarities(arguments.models, arguments.data_dir, arguments.split)
+        print(table(rows))
+        if arguments.json:
+            record = {"task": TASK, "split": arguments.split, "rows": rows, **environment()}
+            with new_file(arguments.json) as unfinished:
+                Path(unfinished).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            print(f"\nrecord in {arguments.json}")
     except (OSError, ValueError) as error:
         print(f"sentence_similarity: error: {error}", file=sys.stderr)
         return 2
-    layers = max(len(row["as_they_are"]) for row in rows) - 1
-    print(f"| model | states | words | {' | '.join(f'layer {number + 1}' for number in range(layers))} |")
-    print(f"|{'---|' * (layers + 3)}")
-    for row in rows:
-        for states in ("as_they_are", "less_their_mean"):
-            figures = [f"{value:.3f}" for value in row[states]]
-            cells = [row["model"], states.replace("_", " "), *figures, *["-"] * (layers + 1 - len(figures))]
-            print(f"| {' | '.join(cells)} |")
-    if arguments.json:
-        record = {"task": TASK, "split": arguments.split, "rows": rows, **environment()}
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"\nrecord in {arguments.json}")
     return 0
 
 

@@ -42,9 +42,10 @@ def test_the_same_replacements_by_every_discriminator(script, data, tmp_path, ca
     pairs[1].discriminator_predictions.load_state_dict(pairs[0].discriminator_predictions.state_dict())
     pairs[1].save_pretrained(names[1])
 
-    command = [*names, "--data", blocks, "--max-blocks", "5", "--json", str(tmp_path / "record.json")]
+    record = tmp_path / "records" / "record.json"
+    command = [*names, "--data", blocks, "--max-blocks", "5", "--json", str(record)]
     assert script.main(command) == 0
-    rows = json.loads((tmp_path / "record.json").read_text())["rows"]
+    rows = json.loads(record.read_text())["rows"]
     assert [(row["generator"], row["discriminator"]) for row in rows] == [(g, d) for g in names for d in names]
     for own in (rows[0], rows[3]):
         expected = evaluate(own["generator"], blocks, max_blocks=5)
@@ -61,3 +62,19 @@ def test_what_detects_nothing_is_refused(script, data, tmp_path, capsys):
     pair_in(tmp_path / "words", data[1], objective="replace_mlm")
     assert script.main([str(tmp_path / "words"), "--data", data[0]]) == 2
     assert "'replace_mlm', which detects nothing" in capsys.readouterr().err
+
+
+def test_a_record_is_not_written_over_and_what_cannot_be_written_is_a_line(script, tmp_path, capsys, monkeypatch):
+    row = {"generator": "a", "discriminator": "a", **dict.fromkeys(script.METRICS, 0.5)}
+    judged = []
+    monkeypatch.setattr(script, "judged_by_all", lambda *arguments: judged.append(arguments) or [row])
+    taken = tmp_path / "taken.json"
+    taken.write_text("{}")
+    assert script.main(["a", "--data", "blocks", "--json", str(taken)]) == 2
+    assert "already exists, allowed is a new file" in capsys.readouterr().err
+    assert not judged and taken.read_text() == "{}"
+    # A file where a folder would be is known when it is written to; by then the table is out.
+    assert script.main(["a", "--data", "blocks", "--json", str(taken / "record.json")]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("compare_discriminators: error: ") and shown.err.count("\n") == 1
+    assert "| a | a | 0.500 | 0.500 | 0.500 |" in shown.out

@@ -40,9 +40,11 @@ def test_correlations_are_those_of_sentences_read_one_by_one(script, data_dir, t
     # Several batches, whose order is not that of the sentences.
     monkeypatch.setattr(script, "_SENTENCES_A_BATCH", 3)
     names = [checkpoint(tmp_path / "short"), checkpoint(tmp_path / "long", num_hidden_layers=4)]
-    command = [*names, "--data-dir", data_dir, "--json", str(tmp_path / "record.json")]
+    record = tmp_path / "records" / "record.json"
+    command = [*names, "--data-dir", data_dir, "--json", str(record)]
     assert script.main(command) == 0
-    rows = json.loads((tmp_path / "record.json").read_text())["rows"]
+    written = record.read_text()
+    rows = json.loads(written)["rows"]
     assert [row["model"] for row in rows] == [*names, script.RANDOM_WEIGHTS]
     for row, name in zip(rows, names, strict=False):
         model, tokenizer = AutoModel.from_pretrained(name).eval(), AutoTokenizer.from_pretrained(name)
@@ -63,6 +65,10 @@ def test_correlations_are_those_of_sentences_read_one_by_one(script, data_dir, t
     # What a shorter one does not have is left open.
     assert [len(row["as_they_are"]) for row in rows] == [4, 5, 4]
     assert capsys.readouterr().out.count(" | - |") == 4
+    # Refused before anything is computed.
+    assert script.main(command) == 2
+    shown = capsys.readouterr()
+    assert "already exists, allowed is a new file" in shown.err and not shown.out and record.read_text() == written
 
 
 def test_what_cannot_be_judged_is_refused_in_a_line(script, data_dir, tmp_path, capsys):
