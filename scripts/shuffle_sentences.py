@@ -3,8 +3,9 @@
     python scripts/shuffle_sentences.py --blocks runs/blocks --output runs/shuffled.jsonl
     electra-rtd score runs/electric_tiny runs/shuffled.jsonl --text-column sentence --against shuffled
 
-Both texts of a pair have the same tokens in all, so counting them tells nothing. The last word, with its full stop,
-stays where it is.
+Both texts of a pair have the same words, so counting them tells nothing. WordPiece makes the same tokens of both; to
+byte-level BPE a word without a space in front is another than one with it, so that the tokens of the words that come
+first differ. The last word, with its full stop, stays where it is.
 """
 
 import argparse

@@ -32,6 +32,7 @@ def test_a_pair_has_the_same_words(script, data, tmp_path, capsys):
     for pair in pairs:
         sentence, shuffled = pair["sentence"].split(), pair["shuffled"].split()
         assert sorted(sentence) == sorted(shuffled) and sentence != shuffled
+        assert sorted(tokenizer(pair["sentence"])["input_ids"]) == sorted(tokenizer(pair["shuffled"])["input_ids"])
         assert sentence[-1] == shuffled[-1] and sentence[-1].endswith(".")
         assert pair["sentence"] in held_out
 
