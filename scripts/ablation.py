@@ -15,14 +15,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compare_training import METRICS, compare, execute, table
+from compare_training import METRICS, compare, execute, overrides_of, table
 
+from modeling_electra_rtd.finetuning.reading import read_task
+from modeling_electra_rtd.finetuning.recipes import kind_options, read_finetuning_recipe
+from modeling_electra_rtd.finetuning.run import ASKED
 from modeling_electra_rtd.finetuning.run import RECORD as RESULTS
+from modeling_electra_rtd.finetuning.tasks import find_task
 from modeling_electra_rtd.machine import environment
 
 
 RECIPE = "tiny"
 RECORD = "ablation.json"
+# Fields of fine-tuning that have an option of their own.
+TAKEN_OF_TASK = {"seed": "--task-seeds", "from_scratch_seeds": "--task-seeds", "output_dir": "--output-dir"}
 # Of the size of the recipe's own encoder, as far as families allow.
 _SIZES = "hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4"
 _TRANSFORMER = f"{_SIZES}, intermediate_size: 1024, max_position_embeddings: 512"
@@ -62,26 +68,47 @@ def changes_of(variant: str) -> list[str]:
     return [*changes, *(["attn_implementation=none"] if other_family else [])]
 
 
+def check_task(arguments: argparse.Namespace) -> None:
+    """
+    Raises:
+        ValueError: for what fine-tuning would refuse only after all of the pre-training.
+    """
+    if not arguments.task:
+        for option, is_given in (("--data-dir", arguments.data_dir), ("--task-set", arguments.task_set)):
+            if is_given:
+                raise ValueError(f"{option} goes with --task")
+        return
+    if arguments.task_seeds < 1:
+        raise ValueError(f"--task-seeds is {arguments.task_seeds}; it must be at least 1")
+    changes = overrides_of(arguments.task_set, TAKEN_OF_TASK)
+    # Options of `finetune` that are no fields of its recipe.
+    recipe, fraction = changes.pop("recipe", None), changes.pop("validation_fraction", None)
+    task = find_task(arguments.task)
+    kind_options(read_finetuning_recipe(recipe, changes), task)
+    splits = read_task(task, arguments.data_dir, None if fraction is None else float(fraction)).splits
+    for split in ("train", "validation"):
+        if split not in splits:
+            raise ValueError(f"--task {task.name} has no {split} split")
+
+
 def fine_tuned(model: Path, folder: Path, arguments: argparse.Namespace, from_scratch_seeds: int) -> dict[str, Any]:
-    """What fine-tuning a model reached, by `fine_tuned` and `from_scratch`; it is run unless its record is there.
+    """What fine-tuning a model reached, by `fine_tuned` and `from_scratch`; seeds that are finished are read.
 
     Raises:
-        ValueError: if fine-tuning fails.
+        ValueError: if fine-tuning fails, or the folder holds that of another model or of other settings.
     """
     command = ["finetune", "--task", arguments.task, "--model", str(model), "--output-dir", str(folder)]
     command += ["--seeds", *map(str, range(arguments.task_seeds)), "--from-scratch-seeds", str(from_scratch_seeds)]
-    for field in arguments.task_set:
-        name, _, value = field.partition("=")
+    for name, value in overrides_of(arguments.task_set, TAKEN_OF_TASK).items():
         command += [f"--{name}", value]
     if arguments.data_dir:
         command += ["--data-dir", arguments.data_dir]
-    record = folder / RESULTS
-    if not record.is_file():
-        if folder.exists():
-            command.append("--resume")
-        print(f"\n$ electra-rtd {shlex.join(command)}", flush=True)
-        execute(command)
-    results = json.loads(record.read_text(encoding="utf-8"))
+    # What is finished is asked for as well: `finetune` holds its settings, data and weights against these.
+    if (folder / ASKED).is_file():
+        command.append("--resume")
+    print(f"\n$ electra-rtd {shlex.join(command)}", flush=True)
+    execute(command)
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     kinds = [kind for kind in ("fine_tuned", "from_scratch") if results[kind]["summary"]]
     split = results["validation_splits"][0]
     return {"metric": results["headline"], **{kind: results[kind]["summary"][split] for kind in kinds}}
@@ -101,6 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     output_dir = Path(arguments.output_dir)
     try:
+        check_task(arguments)
         runs = compare(
             argparse.Namespace(
                 recipe=RECIPE,

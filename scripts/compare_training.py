@@ -12,18 +12,21 @@ every variant gets as many steps as bring it nearest to what the first one reads
 import argparse
 import bisect
 import json
+import os
 import shlex
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.data.blocks import read_manifest
 from modeling_electra_rtd.machine import environment
 from modeling_electra_rtd.pretraining.plan import planned_config, planned_steps
 from modeling_electra_rtd.pretraining.recipes import Recipe, read_recipe
@@ -34,6 +37,8 @@ from modeling_electra_rtd.pretraining.step_cost import count_run
 COMPARISON = "comparison.json"
 COMPLETE = "telemetry.safetensors"
 STEPS, TOKENS, FLOPS = "steps", "tokens", "flops"
+# Fields that have an option of their own.
+TAKEN = {"seed": "--seeds", "output_dir": "--output-dir"}
 # Of the held-out metrics: heading, name, digits. What no variant's objective has is no column.
 METRICS = (
     ("generator loss", "eval_generator_loss", 3),
@@ -44,16 +49,26 @@ METRICS = (
 )
 
 
-def overrides_of(texts: list[str]) -> dict[str, str]:
+def overrides_of(texts: list[str], taken: Mapping[str, str] = TAKEN) -> dict[str, str]:
     """`field=value` texts as a dictionary.
 
+    Args:
+        taken: fields that are not set so, by the option that sets them.
+
     Raises:
-        ValueError: for a text without `=`.
+        ValueError: for a text without `=`, a field that is given twice, and one that is taken.
     """
+    overrides: dict[str, str] = {}
     for text in texts:
-        if "=" not in text:
+        field, equals, value = text.partition("=")
+        if not equals:
             raise ValueError(f"{text!r} is not FIELD=VALUE")
-    return dict(text.split("=", 1) for text in texts)
+        if field in overrides:
+            raise ValueError(f"{field} is given twice, as {overrides[field]!r} and as {value!r}; give it once")
+        if field in taken:
+            raise ValueError(f"{text!r}: {field} is given by {taken[field]}")
+        overrides[field] = value
+    return overrides
 
 
 def named_variants(groups: list[list[str]]) -> dict[str, dict[str, str]]:
@@ -112,6 +127,10 @@ def planned_runs(
     for name, changes in variants.items():
         overrides = {**common, **changes}
         built = read_recipe(recipe, overrides)
+        for blocks in (built.data.blocks, built.data.validation_blocks):
+            if blocks is not None:
+                # Costs can be counted without data, and a run cannot be made.
+                read_manifest(blocks)
         cost = costs_of(built)
         steps = planned_steps(built)
         if equal != STEPS and budget is not None:
@@ -141,12 +160,14 @@ def trained(recipe: str, overrides: dict[str, str], folder: Path) -> dict[str, A
         ValueError: if the folder holds the run of another recipe, or training fails.
     """
     values = read_recipe(recipe, {**overrides, "output_dir": str(folder)}).values
-    record = folder / RECORD
+    record, resolved = folder / RECORD, folder / RESOLVED_RECIPE
     if not record.is_file():
         command = ["pretrain", recipe, "--output-dir", str(folder)]
         if any((checkpoint / COMPLETE).is_file() for checkpoint in folder.glob("checkpoint-*")):
+            if resolved.is_file():
+                check_settings(folder, yaml.safe_load(resolved.read_text(encoding="utf-8")), values)
             command.append("--resume")
-        elif (folder / RESOLVED_RECIPE).is_file():
+        elif resolved.is_file():
             # Stopped before there was anything to go on from.
             shutil.rmtree(folder)
         for field, value in overrides.items():
@@ -154,9 +175,32 @@ def trained(recipe: str, overrides: dict[str, str], folder: Path) -> dict[str, A
         print(f"\n$ electra-rtd {shlex.join(command)}", flush=True)
         execute(command)
     finished = json.loads(record.read_text(encoding="utf-8"))
-    if finished["recipe"] != json.loads(json.dumps(values, default=str)):
-        raise ValueError(f"{folder} holds a run with other settings; use another --output-dir")
+    check_settings(folder, finished["recipe"], values)
     return finished
+
+
+def check_settings(folder: Path, before: dict[str, dict[str, Any]], values: dict[str, dict[str, Any]]) -> None:
+    """Raises ValueError if the run in a folder has other values than these, naming them."""
+    old, new = settings_of(before), settings_of(values)
+    if differing := sorted(name for name in {*old, *new} if old.get(name, ...) != new.get(name, ...)):
+        raise ValueError(
+            f"{folder} holds a run with other settings ({', '.join(differing)}); use another --output-dir"
+        )
+
+
+def settings_of(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What decides a run, by `section.field`: a recipe's values as JSON has them, without its folder, and files and
+    folders by where they lie.
+    """
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(item) for item in value]
+        return os.path.realpath(value) if isinstance(value, str) and os.path.exists(value) else value
+
+    plain = json.loads(json.dumps(values, default=str))
+    settings = {f"{section}.{name}": value for section, fields in plain.items() for name, value in fields.items()}
+    return {name: resolved(value) for name, value in settings.items() if name != "training.output_dir"}
 
 
 def table(runs: list[dict[str, Any]], metrics: Iterable[tuple[str, str, int]] = METRICS) -> str:
@@ -193,6 +237,8 @@ def compare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         ValueError: before any work starts, for variants that cannot be trained.
     """
     output_dir = Path(arguments.output_dir)
+    if len(set(arguments.seeds)) < len(arguments.seeds):
+        raise ValueError(f"--seeds is {' '.join(map(str, arguments.seeds))}; give each seed once")
     variants = named_variants(arguments.variant)
     planned = planned_runs(arguments.recipe, variants, overrides_of(arguments.set), arguments.equal)
     runs: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def settings(data: str, **changes: str) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_path, capsys):
+def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_path, capsys, monkeypatch):
     variants = ["--variant", "muon", "--variant", "adamw", "muon_learning_rate=none", "--seeds", "1"]
     changes = settings(data[0], save_strategy="steps", save_steps="1")
     comparison = ["tiny", "--output-dir", str(tmp_path), *variants, "--set", *changes]
@@ -60,10 +61,15 @@ def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_p
     assert printed.startswith("\n" + script.table(record["runs"]))
     # A finished run is taken as it is, and one with other settings is refused.
     own = json.loads((tmp_path / "muon-seed1" / "run.json").read_text())
-    assert script.trained("tiny", script.overrides_of([*changes, "seed=1"]), tmp_path / "muon-seed1") == own
+    muon, values = tmp_path / "muon-seed1", {**script.overrides_of(changes), "seed": "1"}
+    assert script.trained("tiny", values, muon) == own
     assert len(script.executed) == 2
-    with pytest.raises(ValueError, match="muon-seed1 holds a run with other settings"):
-        script.trained("tiny", script.overrides_of([*changes, "seed=2"]), tmp_path / "muon-seed1")
+    with pytest.raises(ValueError, match=r"muon-seed1 holds a run with other settings \(training.seed\); use another"):
+        script.trained("tiny", {**values, "seed": "2"}, muon)
+    # Nor does another name of a folder make it another.
+    monkeypatch.chdir(tmp_path)
+    assert script.trained("tiny", {**values, "blocks": f"{data[0]}/"}, Path("muon-seed1")) == own
+    assert script.trained("tiny", {**values, "blocks": os.path.relpath(data[0])}, muon) == own
     # One run that was stopped after its first checkpoint, and one that was stopped before it.
     for name, kept in (("muon", ["checkpoint-1"]), ("adamw", [])):
         run = tmp_path / f"{name}-seed1"
@@ -71,6 +77,8 @@ def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_p
         for complete in run.glob("checkpoint-*/telemetry.safetensors"):
             if complete.parent.name not in kept:
                 complete.unlink()
+    with pytest.raises(ValueError, match=r"holds a run with other settings \(training.learning_rate\)"):
+        script.trained("tiny", {**values, "learning_rate": "0.1"}, muon)
     assert script.main(comparison) == 0
     assert ["--resume" in executed for executed in script.executed[2:]] == [True, False]
     for before, after in zip(
@@ -128,6 +136,11 @@ def test_the_nearest_number_of_steps(script):
         (["--variant", "a", "--variant", "a"], "variant 'a': a name is given once"),
         (["--variant", "../a"], "variant '../a'"),
         (["--variant", "a", "--variant", "b", "max_steps=3", "--equal", "tokens"], "variant 'b' sets max_steps"),
+        (["--variant", "a", "seed=7"], "'seed=7': seed is given by --seeds"),
+        (["--variant", "a", "output_dir=b"], "'output_dir=b': output_dir is given by --output-dir"),
+        (["--variant", "a", "max_steps=3", "max_steps=4"], "max_steps is given twice, as '3' and as '4'"),
+        (["--variant", "a", "--seeds", "42", "1", "42"], "--seeds is 42 1 42; give each seed once"),
+        (["--variant", "a", "blocks=nope"], "blocks 'nope': no such folder"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_work(script, data, tmp_path, capsys, more, said):
