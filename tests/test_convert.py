@@ -40,6 +40,9 @@ def test_to_a_release_that_stock_classes_load_and_back(original, tmp_path, capsy
     assert main(["convert", str(original), "--output-dir", str(release)]) == 0
     said = capsys.readouterr().out
     assert "left out: global_step, which is 3\n" in said
+    card = (release / "README.md").read_text(encoding="utf-8")
+    origin = "original, a checkpoint of the original ELECTRA code (TensorFlow 1); other code trained it.\n"
+    assert f"Converted by electra-rtd from {origin}" in card and "\n- global_step, which is 3\n" in card
     assert "root, generator, discriminator load with 0 missing keys and equal outputs" in said
 
     pair = ElectraRtdForPreTraining.from_pretrained(release).eval()
@@ -224,6 +227,9 @@ def test_a_deberta_v3_pair(deberta, tmp_path, unverified):
     release = tmp_path / "release"
     done = convert(str(deberta), str(release))
     assert done.left_out[0].startswith("of the detection head: ")
+    card = (release / "README.md").read_text(encoding="utf-8")
+    assert "Converted by electra-rtd from deberta, a DeBERTaV3 pair; other code trained it.\n" in card
+    assert all(f"\n- {line}\n" in card for line in done.left_out)
     discriminator, _, stock = published_pair()
     batch = tiny_text()
     generator, info = AutoModelForMaskedLM.from_pretrained(release, subfolder="generator", output_loading_info=True)

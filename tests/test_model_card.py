@@ -1,6 +1,7 @@
 """A card says what the records say: its metadata is read back, its snippets are run, and nothing private is in it."""
 
 import copy
+import dataclasses
 import importlib
 import json
 import os
@@ -18,7 +19,10 @@ from tiny import FAMILIES, tiny_tokenizer
 
 from modeling_electra_rtd import ElectraRtdDiscriminator
 from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.configuration_electra_rtd import OBJECTIVE_FIELDS
 from modeling_electra_rtd.data.blocks import describe_text
+from modeling_electra_rtd.pretraining.recipes import DataRecipe, ModelRecipe
+from modeling_electra_rtd.pretraining.training_args import ElectraRtdTrainingArguments
 from modeling_electra_rtd.sharing import export as export_module
 from modeling_electra_rtd.sharing.card_records import NOT_MEASURED, energy
 from modeling_electra_rtd.sharing.export import export
@@ -159,6 +163,128 @@ def test_a_base_model_is_named_only_where_training_continued(tmp_path):
     assert render(local).data.base_model is None
     assert "continued from a checkpoint on disk, mine." in render(local).text
     assert "random weights" in render().text and "random weights" not in render(local).text.split("## ")[0]
+
+
+def recipe_of(section: str, **values) -> dict:
+    return {**RUN, "recipe": {**RUN["recipe"], section: {**RUN["recipe"][section], **values}}}
+
+
+# What a card does not show among the settings, by the reason.
+NOT_SETTINGS = {
+    "data": {
+        "the text of a card": "blocks corpus dataset dataset_name dataset_split text_column documents",
+        "the held-out text": "validation_blocks",
+        "the tokenizer of the release": "tokenizer",
+    },
+    "model": {
+        "the sizes of a card": "discriminator generator",
+        "what the card says training continued from": "discriminator_checkpoint generator_checkpoint",
+        "ids of tokens": "mask_token_id special_token_ids",
+    },
+    "training": {
+        "under Held-out text": "evaluation_blocks",
+        "the same corruption for all": "evaluation_corruption_seed",
+        "no part of training": "health_checks logging_nan_inf_filter report_to",
+        "of no effect on results": "ddp_find_unused_parameters remove_unused_columns",
+    },
+}
+
+
+def settings_of(section: str) -> list[str]:
+    """Every field that this package gives a recipe, but for those that are no setting of the training."""
+    fields = {
+        "data": [field.name for field in dataclasses.fields(DataRecipe)],
+        "model": [*(field.name for field in dataclasses.fields(ModelRecipe)), *OBJECTIVE_FIELDS],
+        "training": list(ElectraRtdTrainingArguments.__annotations__),
+    }[section]
+    excluded = " ".join(NOT_SETTINGS[section].values()).split()
+    assert set(excluded) <= set(fields)
+    return [name for name in dict.fromkeys(fields) if name not in excluded]
+
+
+@pytest.mark.parametrize("section", ["data", "model", "training"])
+def test_a_card_names_every_setting_that_is_not_the_default(section):
+    for name in settings_of(section):
+        # No default is as large, and a word stands for itself.
+        for value, shown in ((77, "77"), ("other", "other")):
+            assert cells(render(recipe_of(section, **{name: value})), f"`{name}`") == [shown], name
+    assert settings_of(section)
+
+
+def test_settings_that_are_seldom_set_are_left_out_at_their_defaults():
+    at_defaults = recipe_of("training", adam_update_clipping=False, muon_momentum=0.95, decay_steps=0.2)
+    assert str(render(at_defaults)) == str(render())
+    # A run from a checkpoint may have its objective from there.
+    learned = {"objective": "rtd", "masking_strategy": "span", "disallow_correct": False, "mask_token_id": 103}
+    card = render(with_model(discriminator_checkpoint="mine"), objective=learned)
+    assert cells(card, "`masking_strategy`") == ["span"]
+    assert "disallow_correct" not in card.text and "mask_token_id" not in card.text
+
+
+SCHEDULE = "Adam has bias correction. The learning rate warms up and then decays; the reference multiplies both."
+PACKED = "Text is packed into full blocks, and documents in one block do not see each other."
+INITIALISED = "- Initialisation is that of `transformers`.\n"
+SHOWN = "Some of the chosen positions show the word itself instead of `[MASK]`, as in the reference"
+ALL_MASKED = "Every chosen position shows `[MASK]`, as in the paper's text; its code shows the word itself at some."
+
+
+def test_differences_from_the_reference_are_those_of_the_run():
+    text = render().text
+    assert all(said in text for said in (SCHEDULE, PACKED, INITIALISED, SHOWN)) and ALL_MASKED not in text
+    for changed in (
+        recipe_of("training", lr_scheduler_type="constant"),
+        recipe_of("training", lr_scheduler_type="constant_with_warmup"),
+        recipe_of("training", warmup_steps=0),
+    ):
+        schedule = changed["recipe"]["training"]["lr_scheduler_type"]
+        text = render(changed).text
+        assert SCHEDULE not in text and f"The learning rate has the schedule `{schedule}`; that of the" in text
+    text = render(recipe_of("model", mask_token_probability=1.0)).text
+    assert SHOWN not in text and f"- {ALL_MASKED}\n" in text
+    assert ALL_MASKED in render(objective={"mask_token_probability": 1}).text
+    for noise in ({"generator_kind": "unigram"}, {"objective": "electric", "generator_kind": "two_tower"}):
+        text = render(objective=noise).text
+        assert SHOWN not in text and ALL_MASKED not in text
+    assert SHOWN in render(objective={"objective": "mlm"}).text
+    # The trainer's own record, without a recipe: nothing is known of the text and of the first weights.
+    text = render({**RUN, "recipe": {"training": RUN["recipe"]["training"], "model": {}}}).text
+    assert PACKED not in text and "Initialisation" not in text and SCHEDULE in text
+
+
+def test_where_the_first_weights_came_from_is_said_of_each_network():
+    discriminator = RUN["recipe"]["model"]["discriminator"]
+    continued = with_model(discriminator=None, discriminator_checkpoint="runs/pair")
+    text = render({**continued, "from_hub": []}).text
+    assert "Training continued from a checkpoint on disk, pair." in text and "Initialisation" not in text
+    beside = with_model(discriminator=discriminator, generator_checkpoint="runs/old")
+    text = render({**beside, "from_hub": []}).text
+    said = "The discriminator began with random weights, the generator with those of a checkpoint on disk, old."
+    assert said in text and "- Initialisation of the discriminator is that of `transformers`.\n" in text
+    assert "Training continued from" not in text and "Training began" not in text
+
+
+def test_a_release_without_a_run_claims_nothing_of_its_training():
+    text = render(None).text
+    assert "Where the training differs" not in text and "have the defaults of that version" not in text
+    assert "Settings of the objective, the optimizer and their schedules that are not named have" in render().text
+
+
+def test_a_converted_release_says_from_what_and_what_was_left_out():
+    card = render(None, origin="small, a DeBERTaV3 pair", left_out=["the mask | decoder", "weights: a/b, <c>"])
+    assert "Converted by electra-rtd from small, a DeBERTaV3 pair; other code trained it.\n" in card.text
+    assert "The conversion left out:\n\n- the mask \\| decoder\n- weights: a/b, &lt;c>\n\n| |" in card.text
+    assert "Where the conversion left out a part of the head, as said above, its outputs are not those of" in card.text
+    training = "## Training\n\nOther code trained this model. Its text, its settings and what it reached on held-out"
+    assert training in card.text and "## Fine-tuning\n\nnot measured\n" in card.text
+    for said in ("Made with", "Where the training differs", "## Training data", "commit of", "defaults of"):
+        assert said not in card.text
+    assert "left out" not in render(None, origin="a checkpoint of the original ELECTRA code").text
+    assert "Made with electra-rtd 0.1.0.\n" in render().text and "onverted" not in render().text
+
+
+def test_a_card_of_electric_judges_no_energies_by_one_half():
+    text = render(objective={"objective": "electric", "generator_kind": "unigram"}).text
+    assert "| AUC on replaced tokens |" in text and "at one half" not in text
 
 
 def test_data_sets_of_the_hub_are_named_and_folders_are_not():

@@ -71,8 +71,12 @@ def file_name(path: str) -> str:
 
 def bare(value: Any) -> str:
     """One line of plain text that cannot break a table, with no folder and no token in it."""
-    text = re.sub(r"\bhf_\w+|[^\s'\"(]*[\\/]", "", " ".join(str(value).split()))
-    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    return one_line(re.sub(r"\bhf_\w+|[^\s'\"(]*[\\/]", "", " ".join(str(value).split())))
+
+
+def one_line(value: Any) -> str:
+    """Plain text that cannot break a table."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

@@ -80,7 +80,10 @@ def convert(
         model, vocabulary, left_out = _read(source, tokenizer, heads)
         write_release(model, vocabulary, folder)
         report = verify_release(model, Path(folder))
-        write_model_card(folder)
+        is_deberta = model.config.discriminator_config.model_type == _DEBERTA
+        code = "a DeBERTaV3 pair" if is_deberta else "a checkpoint of the original ELECTRA code (TensorFlow 1)"
+        name = os.path.basename(os.path.abspath(source))
+        write_model_card(folder, origin=f"{name}, {code}", left_out=left_out)
     return Conversion(list(report), left_out)
 
 

@@ -1,5 +1,6 @@
 """The model card of a release: every number comes from a record, and what no record holds reads "not measured"."""
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Iterable
@@ -10,11 +11,13 @@ import jinja2
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..checkpoint_layout import RTD_KEY, generates_by_masked_lm
+from ..configuration_electra_rtd import OBJECTIVE_FIELDS, ElectraRtdConfig
 from ..finetuning.report import markdown_table
 from ..gru_encoder import AUTO_MAP
 from ..model_reference import parse_hub_name
 from ..objectives import OBJECTIVES
 from ..pretraining.plots import CURVES
+from ..pretraining.training_args import ElectraRtdTrainingArguments
 from ..recipe_files import shipped_folder
 from .card_records import (
     bare,
@@ -25,6 +28,7 @@ from .card_records import (
     hub_results,
     measured,
     number,
+    one_line,
     read_record,
     tuning_row,
 )
@@ -55,6 +59,27 @@ _RECIPE_FIELDS = {
         "initial_sampling_temperature sampling_temperature_decay_steps bf16 fp16 torch_compile seed"
     ).split(),
 }
+# Most runs leave these alone, so they stand in a card only where they are not the default.
+_SELDOM_SET = {
+    "data": (),
+    # The others are ids of tokens.
+    "model": tuple(name for name in OBJECTIVE_FIELDS if name not in ("mask_token_id", "special_token_ids")),
+    "training": (
+        "lr_scheduler_kwargs decay_steps adam_update_clipping muon_momentum initial_mask_probability "
+        "mask_probability_decay_steps initial_batch_size batch_size_warmup_steps initial_sequence_length "
+        "sequence_length_warmup_steps"
+    ).split(),
+}
+_DEFAULTS = {
+    field.name: field.default
+    for arguments in (ElectraRtdTrainingArguments, ElectraRtdConfig)
+    for field in dataclasses.fields(arguments)
+}
+# Values of lr_scheduler_type with which the learning rate warms up and then decays.
+_DECAYING = (
+    "linear cosine cosine_with_restarts polynomial inverse_sqrt cosine_with_min_lr cosine_warmup_with_min_lr "
+    "warmup_stable_decay"
+).split()
 _HELD_OUT = (
     "generator_loss mlm_accuracy replaced_rate discriminator_loss discriminator_auc discriminator_precision "
     "discriminator_recall masked_lm_loss"
@@ -97,6 +122,8 @@ def write_model_card(
     tags: Iterable[str] = (),
     repo_id: str | None = None,
     objective: dict[str, Any] | None = None,
+    origin: str | None = None,
+    left_out: Iterable[str] = (),
 ) -> Path:
     """Write `README.md` of a release, and beside it the curves of the run.
 
@@ -112,6 +139,8 @@ def write_model_card(
         repo_id: `OWNER/NAME` that the release goes to, so that the card's code runs as it stands; `None` calls it by
             the folder's name.
         objective: fields of `ElectraRtdConfig`; `None` reads them in the release, and takes RTD where it says nothing.
+        origin: what other code trained, in words, of a release that was converted from it.
+        left_out: lines that say what of it the release has no place for.
 
     Returns:
         The path of the card.
@@ -136,6 +165,8 @@ def write_model_card(
         also_weights=also_weights,
         tags=tags,
         objective=objective,
+        origin=origin,
+        left_out=left_out,
     )
     if has_curves:
         shutil.copyfile(curves, folder / CURVES)
@@ -156,6 +187,8 @@ def render_model_card(
     tags: Iterable[str] = (),
     superseded_by: str | None = None,
     objective: dict[str, Any] | None = None,
+    origin: str | None = None,
+    left_out: Iterable[str] = (),
 ) -> str:
     """The text of a card; see `write_model_card`.
 
@@ -182,8 +215,9 @@ def render_model_card(
     objective = config.get(RTD_KEY, {}) if objective is None else objective
     learns = objective.get("objective", "rtd")
     results = [result for record in tuned for result in hub_results(record)]
-    described = _described(run, config, release["generator_config"])
+    described = _described(run, config, release["generator_config"], objective)
     sources = {source: _repository_of(run, source) for source in _sources(run)}
+    corrupts = OBJECTIVES[learns].corrupts
     bases = [repository for repository in sources.values() if repository]
     metadata = ModelCardData(
         language=language,
@@ -217,10 +251,13 @@ def render_model_card(
         loop_over_tokens=_LOOPS["energy" if learns == "electric" else "probability"],
         objective=learns,
         predicts=OBJECTIVES[learns].predicts,
-        kind=objective.get("generator_kind", "masked_lm") if OBJECTIVES[learns].corrupts else None,
+        kind=objective.get("generator_kind", "masked_lm") if corrupts else None,
         has_generator=generates_by_masked_lm(objective),
+        reads_masks=generates_by_masked_lm(objective) or not corrupts,
         activation=config.get("hidden_act") or config.get("hidden_activation"),
-        is_from_scratch="discriminator" in run.get("recipe", {}).get("model", {}),
+        is_from_scratch=run.get("recipe", {}).get("model", {}).get("discriminator") is not None,
+        origin=None if origin is None else bare(origin),
+        left_out=[one_line(line) for line in left_out],
         bases=[
             (source if _HUB_NAME.fullmatch(source) else repository)
             if repository
@@ -241,7 +278,9 @@ def render_model_card(
     return str(ModelCard(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"))
 
 
-def _described(run: dict[str, Any], config: dict[str, Any], generator: dict[str, Any]) -> dict[str, Any]:
+def _described(
+    run: dict[str, Any], config: dict[str, Any], generator: dict[str, Any], objective: dict[str, Any]
+) -> dict[str, Any]:
     """What the template shows of the run and the two networks."""
     recipe, data = run.get("recipe") or {}, run.get("data") or {}
     resumed = run.get("resumed_from") is not None
@@ -256,6 +295,10 @@ def _described(run: dict[str, Any], config: dict[str, Any], generator: dict[str,
     texts += map(file_name, data.get("files") or stream.get("corpus") or [])
     versions = run.get("versions") or {}
     stated = {key for key in _SIZES.values() if key in config or key in (generator or {})}
+    # A recipe may leave the objective to the checkpoint that it continues from.
+    recorded = {key: value for key, value in recipe.get("model", {}).items() if value is not None}
+    known = recipe | {"model": objective | recorded}
+    settings = _DEFAULTS | known["model"] | known.get("training", {})
     return {
         "run": run,
         "resumed": resumed,
@@ -284,11 +327,14 @@ def _described(run: dict[str, Any], config: dict[str, Any], generator: dict[str,
             "tokens": number(data, "tokens"),
         },
         "recipe": {
-            key: measured(recipe[section][key], "{:g}")
-            for section, keys in _RECIPE_FIELDS.items()
-            for key in keys
-            if recipe.get(section, {}).get(key) is not None
+            key: measured(value, "{:g}")
+            for section in _RECIPE_FIELDS
+            for key, value in _shown(section, recipe.get(section, {}), known.get(section, {})).items()
         },
+        "is_packed": "data" in recipe,
+        "mask_token_probability": settings["mask_token_probability"],
+        "schedule": bare(settings["lr_scheduler_type"]),
+        "warms_up_and_decays": settings["lr_scheduler_type"] in _DECAYING and settings["warmup_steps"] != 0,
         "held_out": {name: number(run, "held_out", f"eval_{name}") for name in _HELD_OUT},
         "device": run.get("device"),
         "software": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
@@ -296,6 +342,21 @@ def _described(run: dict[str, Any], config: dict[str, Any], generator: dict[str,
         "commit": run.get("commit"),
         "energy": energy(run.get("device"), hours, number(run, "processes")),
     }
+
+
+def _shown(section: str, recorded: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a card names: what the record says, and of others what is not the default.
+
+    Args:
+        section: of a recipe.
+        recorded: what the recipe says there.
+        known: the same, completed by what the release says.
+    """
+    shown = {key: recorded[key] for key in _RECIPE_FIELDS[section] if recorded.get(key) is not None}
+    for key in _SELDOM_SET[section]:
+        if key not in shown and known.get(key) is not None and known[key] != _DEFAULTS[key]:
+            shown[key] = known[key]
+    return shown
 
 
 def _checked_run(run: dict[str, Any] | None) -> dict[str, Any]:
