@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
+from modeling_electra_rtd.checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY
 from modeling_electra_rtd.configuration_electra_rtd import native_config
 from modeling_electra_rtd.data.blocks import describe_text, read_manifest
-from modeling_electra_rtd.pretraining.recipes import ModelRecipe
+from modeling_electra_rtd.pretraining.recipes import ModelRecipe, model_config
 from modeling_electra_rtd.pretraining.run import CURVES, RECORD, pair_config_of
 from modeling_electra_rtd.sharing.card_records import read_record
 from modeling_electra_rtd.sharing.model_card import release_facts, render_model_card
@@ -65,22 +66,15 @@ def architecture_facts(run: dict[str, Any], manifest: dict[str, Any]) -> dict[st
         manifest: of the blocks that it was trained on, whose vocabulary it has.
 
     Raises:
-        ValueError: for blocks, or a vocabulary, with which the recipe gives other counts than the record holds.
+        ValueError: for a vocabulary with which the recipe gives other counts than the record holds.
     """
     tokens = manifest["tokenizer"]
     named = {name: tokens.get(name) for name in ("pad_token_id", "cls_token_id", "sep_token_id")}
     special = {name: tokens[name] for name in ("mask_token_id", "special_token_ids")}
     config = pair_config_of(ModelRecipe(**run["recipe"]["model"]), tokens["vocab_size"], named, special)
-    with torch.device("meta"):
-        parameters = {name: p.numel() for name, p in ElectraRtdForPreTraining(config).named_parameters()}
-    generator = sum(count for name, count in parameters.items() if name.startswith("generator."))
-    counted = {"discriminator": sum(parameters.values()) - generator, "generator_not_shared": generator}
+    counted = _parameters(config)
     if counted != run["parameters"]:
         raise ValueError(f"the recipe makes {counted} parameters of these blocks, the record has {run['parameters']}")
-    batches = manifest["splits"]["train"]["blocks"] // run["recipe"]["training"]["per_device_train_batch_size"]
-    recorded = round(run["steps"] / run["held_out"]["epoch"])
-    if batches != recorded:
-        raise ValueError(f"these blocks make {batches:,} batches, the record's epoch had {recorded:,}")
     return {
         "config": native_config(config.discriminator_config).to_dict()
         | {"architectures": config.to_dict()["architectures"]},
@@ -89,15 +83,79 @@ def architecture_facts(run: dict[str, Any], manifest: dict[str, Any]) -> dict[st
     }
 
 
+def _parameters(config: ElectraRtdConfig) -> dict[str, int]:
+    """How many a pair has, as a record counts them."""
+    with torch.device("meta"):
+        counts = {name: weight.numel() for name, weight in ElectraRtdForPreTraining(config).named_parameters()}
+    generator = sum(count for name, count in counts.items() if name.startswith("generator."))
+    return {"discriminator": sum(counts.values()) - generator, "generator_not_shared": generator}
+
+
+def check_text(run: dict[str, Any], text: dict[str, Any]) -> None:
+    """Refuse blocks that a run was not trained on, as far as its record can tell.
+
+    Args:
+        text: what `describe_text` says of them.
+
+    Raises:
+        ValueError: for another text, or another number of batches.
+    """
+    different = [name for name, value in (run.get("data") or {}).items() if text.get(name) != value]
+    if different:
+        raise ValueError(f"these blocks are not those of the record, whose text differs in {', '.join(different)}")
+    training = run["recipe"]["training"]
+    batches = text["blocks"] // (training["per_device_train_batch_size"] * (run.get("processes") or 1))
+    accumulated = training.get("gradient_accumulation_steps", 1)
+    recorded = round(run["steps"] * accumulated / run["held_out"]["epoch"])
+    # The last step of an epoch may have fewer batches.
+    if abs(batches - recorded) >= accumulated:
+        raise ValueError(f"these blocks make {batches:,} batches, the record's epoch had {recorded:,}")
+
+
+def check_release(run: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Refuse a release that is not a run's, as far as its record can tell.
+
+    Args:
+        facts: its `release_facts`.
+
+    Raises:
+        ValueError: for another family, or other numbers of parameters.
+    """
+    recipe = ModelRecipe(**run["recipe"]["model"])
+    family = facts["config"]["model_type"]
+    if recipe.discriminator is not None and (trained := model_config(recipe.discriminator).model_type) != family:
+        raise ValueError(f"the release is a {family}, the run trained a {trained}")
+    objective = facts["config"].get(RTD_KEY, recipe.objective_fields())
+    objective = {name: value for name, value in objective.items() if name != GENERATOR_SUBFOLDER}
+    generator = facts["generator_config"]
+    counted = _parameters(
+        ElectraRtdConfig(discriminator_config=facts["config"], generator_config=generator, **objective)
+    )
+    # Two towers are no part of a release.
+    compared = counted if generator is not None else {"discriminator": counted["discriminator"]}
+    for role, count in compared.items():
+        if count != run["parameters"][role]:
+            raise ValueError(
+                f"{role}: the release has {count:,} parameters, the run trained {run['parameters'][role]:,}"
+            )
+
+
 def renew(run: str, blocks: str, release: Path | None, superseded_by: str | None) -> None:
-    """Write the `card.json` of a run."""
-    manifest = read_manifest(blocks)
+    """Write the `card.json` of a run.
+
+    Raises:
+        ValueError: see `check_text`, `check_release` and `architecture_facts`.
+    """
+    manifest, record = read_manifest(blocks), read_record(RECORDS / run / RECORD)
+    text = describe_text(manifest)
+    check_text(record, text)
     if release is not None:
         facts = release_facts(release)
+        check_release(record, facts)
     else:
-        facts = {"superseded_by": superseded_by, **architecture_facts(read_record(RECORDS / run / RECORD), manifest)}
-    text = json.dumps({**facts, "data": describe_text(manifest)}, indent=2)
-    (RECORDS / run / CARD_RECORD).write_text(text + "\n", encoding="utf-8")
+        facts = {"superseded_by": superseded_by, **architecture_facts(record, manifest)}
+    content = json.dumps({**facts, "data": text}, indent=2)
+    (RECORDS / run / CARD_RECORD).write_text(content + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -495,7 +495,7 @@ def test_an_architecture_is_that_of_the_recipe_or_refused(run, cards):
         "mask_token_id": 103,
     }
     tokenizer["special_token_ids"] = [0, 101, 102, 103]
-    manifest = {"tokenizer": tokenizer, "splits": {"train": {"blocks": facts["data"]["blocks"]}}}
+    manifest = {"tokenizer": tokenizer}
     made = cards.architecture_facts(record, manifest)
     # Of the run whose release was kept, this is what the release itself says.
     sizes = ("architectures", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
@@ -505,5 +505,38 @@ def test_an_architecture_is_that_of_the_recipe_or_refused(run, cards):
                 assert made[network][key] == facts[network][key], (network, key)
     with pytest.raises(ValueError, match="the recipe makes .* the record has"):
         cards.architecture_facts(record, manifest | {"tokenizer": tokenizer | {"vocab_size": 30529}})
-    with pytest.raises(ValueError, match="these blocks make"):
-        cards.architecture_facts(record, manifest | {"splits": {"train": {"blocks": 200000}}})
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_card_is_renewed_from_the_blocks_and_the_release_of_the_run_alone(run, cards):
+    record, facts = read(RECORDS / run / "run.json"), read(RECORDS / run / "card.json")
+    cards.check_text(record, facts["data"])
+    cards.check_release(record, facts)
+    # Two micro-batches a step, and two processes, make as many batches of half the rows.
+    rows = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    recipe = record["recipe"] | {"training": record["recipe"]["training"] | rows}
+    cards.check_text({**record, "recipe": recipe, "processes": 2}, facts["data"])
+    with pytest.raises(ValueError, match="^these blocks make 6,250 batches, the record's epoch had 9,160$"):
+        cards.check_text({**record, "data": None}, facts["data"] | {"blocks": 200000})
+    with pytest.raises(ValueError, match="^these blocks are not those of the record, whose text differs in bytes$"):
+        cards.check_text({**record, "data": facts["data"]}, facts["data"] | {"bytes": 1})
+    family = facts["config"]["model_type"]
+    with pytest.raises(ValueError, match=f"^the release is a bert, the run trained a {family}$"):
+        cards.check_release(record, facts | {"config": facts["config"] | {"model_type": "bert"}})
+    counts = record["parameters"]
+    for role, count in counts.items():
+        changed = {**record, "parameters": counts | {role: count + 1}}
+        message = f"^{role}: the release has {count:,} parameters, the run trained {count + 1:,}$"
+        with pytest.raises(ValueError, match=message):
+            cards.check_release(changed, facts)
+
+
+def test_a_release_of_another_run_leaves_the_card_as_it_is(cards, monkeypatch, capsys):
+    record = RECORDS / "tiny" / "card.json"
+    before = record.read_bytes()
+    monkeypatch.setattr(cards, "read_manifest", lambda blocks: None)
+    monkeypatch.setattr(cards, "describe_text", lambda manifest: read(record)["data"])
+    monkeypatch.setattr(cards, "release_facts", lambda release: read(RECORDS / "tiny_gru" / "card.json"))
+    assert cards.main(["--run", "tiny", "--blocks", "blocks", "--release", "release"]) == 2
+    error = "render_model_card: error: the release is a gru_encoder, the run trained a modernbert\n"
+    assert capsys.readouterr().err == error and record.read_bytes() == before
