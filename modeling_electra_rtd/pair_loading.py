@@ -193,7 +193,9 @@ class LoadsPairs:
         """
         if any(isinstance(generator, kind) != isinstance(self.generator, kind) for kind in _NO_MASKED_LM):
             found = type(generator).__name__
-            raise ValueError(f"generator_kind is {self.config.generator_kind!r}, but a {found} is given as generator")
+            raise ValueError(
+                f"generator_kind is {self.config.generator_kind!r}, but the given generator is of class {found}"
+            )
         self.generator.load_state_dict(generator.state_dict())
 
 
