@@ -133,10 +133,11 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
         prepared = None
     length = row_length(data, prepared)
     source = data.tokenizer or (os.path.join(prepared, TOKENIZER) if prepared else None)
-    generator = model.checkpoints().get("generator_checkpoint")
-    generator = None if generator is None else _masked_lm_config(generator)
-    if model.discriminator_checkpoint is not None:
-        config = _continued_config(recipe, generator)
+    checkpoints = model.checkpoints()
+    first, second = (checkpoints.get(f"{role}_checkpoint") for role in ("discriminator", "generator"))
+    generator = None if second is None else _masked_lm_config(second)
+    if first is not None:
+        config = _continued_config(recipe, first, generator)
     elif source is not None and vocab_size is None:
         config = pair_config(model, load_tokenizer(source), generator)
     else:
@@ -160,10 +161,9 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
     return config, length
 
 
-def _continued_config(recipe: Recipe, generator: PreTrainedConfig | None) -> ElectraRtdConfig:
+def _continued_config(recipe: Recipe, first: ModelReference, generator: PreTrainedConfig | None) -> ElectraRtdConfig:
     """That of the pair which `from_pair` would load, from the configs of its checkpoints alone."""
     model, objective = recipe.model, recipe.model.objective_fields()
-    first = model.checkpoints()["discriminator_checkpoint"]
     discriminator = native_config(config_from(first.name, **first.arguments))
     pair = _pair_in(first)
     if generator is not None:
