@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+import os
 import sysconfig
 import types
 import typing
@@ -54,6 +55,14 @@ def find_recipe(name: str, kind: str) -> Path:
     if stem in shipped and Path(name).parent.as_posix() in (".", f"configuration/{kind}"):
         return shipped[stem]
     raise ValueError(f"no recipe {name!r}{nearest(stem, shipped)}")
+
+
+def located(value: Any) -> Any:
+    """A setting as two runs are compared by it: files and folders, which may be named from elsewhere, by where they
+    lie."""
+    if isinstance(value, list):
+        return [located(item) for item in value]
+    return os.path.realpath(value) if isinstance(value, str) and os.path.exists(value) else value
 
 
 def read_sections(

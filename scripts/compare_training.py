@@ -12,7 +12,6 @@ every variant gets as many steps as bring it nearest to what the first one reads
 import argparse
 import bisect
 import json
-import os
 import shlex
 import shutil
 import statistics
@@ -32,6 +31,7 @@ from modeling_electra_rtd.pretraining.plan import planned_config, planned_steps
 from modeling_electra_rtd.pretraining.recipes import Recipe, read_recipe
 from modeling_electra_rtd.pretraining.run import RECORD, RESOLVED_RECIPE
 from modeling_electra_rtd.pretraining.step_cost import count_run
+from modeling_electra_rtd.recipe_files import located
 
 
 COMPARISON = "comparison.json"
@@ -189,18 +189,10 @@ def check_settings(folder: Path, before: dict[str, dict[str, Any]], values: dict
 
 
 def settings_of(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What decides a run, by `section.field`: a recipe's values as JSON has them, without its folder, and files and
-    folders by where they lie.
-    """
-
-    def resolved(value: Any) -> Any:
-        if isinstance(value, list):
-            return [resolved(item) for item in value]
-        return os.path.realpath(value) if isinstance(value, str) and os.path.exists(value) else value
-
+    """What decides a run, by `section.field`: a recipe's values as JSON has them, `located`, without its folder."""
     plain = json.loads(json.dumps(values, default=str))
     settings = {f"{section}.{name}": value for section, fields in plain.items() for name, value in fields.items()}
-    return {name: resolved(value) for name, value in settings.items() if name != "training.output_dir"}
+    return {name: located(value) for name, value in settings.items() if name != "training.output_dir"}
 
 
 def table(runs: list[dict[str, Any]], metrics: Iterable[tuple[str, str, int]] = METRICS) -> str:

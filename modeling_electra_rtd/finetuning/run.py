@@ -1,7 +1,6 @@
 """A fine-tuning run: one task with every seed and its baselines; record, table, pictures, submission."""
 
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from datasets import DatasetDict
 
 from ..machine import environment
 from ..model_reference import ModelReference, find_model
+from ..recipe_files import located
 from ..sharing.release import weights_hash
 from .reading import TaskData
 from .recipes import KINDS
@@ -175,16 +175,10 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
         if isinstance(value, dict) and isinstance(old, dict):
             pairs = [(key, old.get(key), value.get(key)) for key in sorted({*value, *old} - _DECIDE_NOTHING)]
         for key, old_value, new_value in pairs:
-            if not _is_same(old_value, new_value):
+            if located(old_value) != located(new_value):
                 raise ValueError(
                     f"{folder} holds a run with {key} {old_value!r}, not {new_value!r}; use another --output-dir"
                 )
-
-
-def _is_same(old: Any, new: Any) -> bool:
-    # A folder or a file may be named from elsewhere.
-    is_text = isinstance(old, str) and isinstance(new, str)
-    return old == new or (is_text and os.path.realpath(old) == os.path.realpath(new))
 
 
 def _write(run: TaskRun, record: dict[str, Any]) -> None:
