@@ -133,7 +133,7 @@ class EncoderInputs(nn.Module):
 
         Args:
             encoder: built by `backbones`, which notes on it what it expects (`InputForm`).
-            reads: one side keeps every token from seeing the other.
+            reads: one side keeps every token from seeing the other; it wants `document_ids`.
             inputs_embeds: `(batch, sequence, embedding_size)`, read in the place of the ids.
             inputs: `position_ids` counted from 0 in every document, `token_type_ids`.
         """
@@ -143,8 +143,7 @@ class EncoderInputs(nn.Module):
             token_mask = token_mask_of(input_ids, attention_mask, document_ids)
             inputs["position_ids"] = positions_from(form.first_position, inputs.get("position_ids"), token_mask)
         inputs = {name: inputs[name] for name in form.accepted if inputs.get(name) is not None}
-        if document_ids is None and reads != "both":
-            document_ids = token_mask_of(input_ids, attention_mask, None).long()
+        assert reads == "both" or document_ids is not None, "one side is read within documents"
         if document_ids is not None and form.document_mask == "document_ids":
             assert reads == "both", "who reads the numbers of documents takes no one-sided mask"
             attention_mask, inputs["document_ids"] = None, document_ids

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from .backbones import backbone_of, build_encoder, build_masked_lm, config_from, hub_arguments_in
 from .checkpoint_layout import GENERATOR_SUBFOLDER, generates_by_masked_lm, joined, objective_of, root_architecture
 from .corruption import ChosenPositions
-from .encoder_inputs import EncoderInputs
+from .encoder_inputs import EncoderInputs, token_mask_of
 from .objectives import Terms, token_log_probs, token_losses
 from .release_push import PushedAsRelease
 from .stock_models import masked_lm_head, masked_lm_logits
@@ -237,21 +237,19 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
         **inputs: Any,
     ) -> Proposal:
         """What stands at every position of a text, by both of its sides; see `propose`."""
-        if document_ids is None and attention_mask is not None:
-            # Nor does a text go on in its padding.
-            document_ids = (attention_mask > 0).long()
-        shown = (input_ids, attention_mask, document_ids)
+        if document_ids is None:
+            # One document a row, and a text does not go on in its padding.
+            document_ids = token_mask_of(input_ids, attention_mask, None).long()
+        shown = (input_ids, None, document_ids)
         before = self.encode(self.left_to_right, *shown, reads="left", **inputs)
         after = self.encode(self.right_to_left, *shown, reads="right", **inputs)
-        if document_ids is not None:
-            goes_on = (document_ids[:, 1:] == document_ids[:, :-1])[..., None]
-            before, after = (
-                torch.cat([before[:, :-1] * goes_on, before[:, -1:]], 1),
-                torch.cat([after[:, :1], after[:, 1:] * goes_on], 1),
-            )
-        # A token does not see itself: the state before it knows its left, the one after it its right.
+        # A token does not see itself: the state before it knows its left, the one after it its right, and at an end of
+        # its document there is none.
+        goes_on = (document_ids[:, 1:] == document_ids[:, :-1])[..., None]
         nothing = torch.zeros_like(before[:, :1])
-        context = torch.cat([torch.cat([nothing, before[:, :-1]], 1), torch.cat([after[:, 1:], nothing], 1)], dim=-1)
+        left = torch.cat([nothing, before[:, :-1] * goes_on], dim=1)
+        right = torch.cat([after[:, 1:] * goes_on, nothing], dim=1)
+        context = torch.cat([left, right], dim=-1)
         states = self.norm(self.activation(self.dense(context)))
 
         log_probs = token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten()).view(input_ids.shape)
