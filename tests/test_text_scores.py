@@ -176,6 +176,14 @@ def test_a_short_training_of_electric_ranks_real_text_above_shuffled(tmp_path):
     assert sum(one > other for one, other in zip(totals[:100], totals[100:], strict=True)) >= 95
 
 
+def test_a_file_without_a_token_has_no_mean(folders, tmp_path, capsys):
+    lines, scores = tmp_path / "lines.txt", tmp_path / "scores.tsv"
+    lines.write_text("")
+    assert main(["score", str(folders[0] / "electra"), str(lines), "--output", str(scores)]) == 0
+    assert capsys.readouterr().out.startswith("0 lines, 0 tokens, mean RTD score none;")
+    assert scores.read_text().splitlines() == ["line\tscore\ttokens\ttext"]
+
+
 def test_any_number_of_lines_streams_through(folders):
     scorer = load_scorer(str(folders[0] / "electra"))
     drawn = []

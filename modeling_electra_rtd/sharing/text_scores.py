@@ -3,7 +3,6 @@ Electric, how likely it is."""
 
 import csv
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -136,12 +135,13 @@ def score_texts(scorer: Scorer, texts: Iterable[str]) -> Iterator[TextScore]:
 
 @dataclass
 class Totals:
-    """What was scored: lines, their tokens, and of those with tokens the mean score in nats."""
+    """What was scored: lines, their tokens, and of those with tokens the mean score in nats; `None` where no line has
+    any."""
 
     score_name: str
     lines: int = 0
     tokens: int = 0
-    mean_score: float = math.nan
+    mean_score: float | None = None
 
     def counting(self, scorer: Scorer, scores: Iterable[TextScore]) -> Iterator[TextScore]:
         """The same scores, counted on their way."""

@@ -249,9 +249,9 @@ def _score(arguments: argparse.Namespace) -> None:
         objective=arguments.objective,
     )
     rate = totals.lines / (time.perf_counter() - started)
+    mean = "none" if totals.mean_score is None else f"{totals.mean_score:.4f}"
     print(
-        f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean {totals.score_name} {totals.mean_score:.4f}; "
-        f"{rate:,.0f} lines/s",
+        f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean {totals.score_name} {mean}; {rate:,.0f} lines/s",
         file=sys.stdout if arguments.output else sys.stderr,
     )
     if arguments.output:
