@@ -13,7 +13,6 @@ import argparse
 import bisect
 import json
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
@@ -35,7 +34,6 @@ from modeling_electra_rtd.recipe_files import located
 
 
 COMPARISON = "comparison.json"
-COMPLETE = "telemetry.safetensors"
 STEPS, TOKENS, FLOPS = "steps", "tokens", "flops"
 # Fields that have an option of their own.
 TAKEN = {"seed": "--seeds", "output_dir": "--output-dir"}
@@ -163,13 +161,9 @@ def trained(recipe: str, overrides: dict[str, str], folder: Path) -> dict[str, A
     record, resolved = folder / RECORD, folder / RESOLVED_RECIPE
     if not record.is_file():
         command = ["pretrain", recipe, "--output-dir", str(folder)]
-        if any((checkpoint / COMPLETE).is_file() for checkpoint in folder.glob("checkpoint-*")):
-            if resolved.is_file():
-                check_settings(folder, yaml.safe_load(resolved.read_text(encoding="utf-8")), values)
+        if resolved.is_file():
+            check_settings(folder, yaml.safe_load(resolved.read_text(encoding="utf-8")), values)
             command.append("--resume")
-        elif resolved.is_file():
-            # Stopped before there was anything to go on from.
-            shutil.rmtree(folder)
         for field, value in overrides.items():
             command += [f"--{field}", value]
         print(f"\n$ electra-rtd {shlex.join(command)}", flush=True)

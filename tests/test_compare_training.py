@@ -80,7 +80,7 @@ def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_p
     with pytest.raises(ValueError, match=r"holds a run with other settings \(training.learning_rate\)"):
         script.trained("tiny", {**values, "learning_rate": "0.1"}, muon)
     assert script.main(comparison) == 0
-    assert ["--resume" in executed for executed in script.executed[2:]] == [True, False]
+    assert ["--resume" in executed for executed in script.executed[2:]] == [True, True]
     for before, after in zip(
         record["runs"], json.loads((tmp_path / "comparison.json").read_text())["runs"], strict=True
     ):

@@ -99,6 +99,27 @@ def test_a_run_resumes_from_its_newest_complete_checkpoint(data, tmp_path):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(data, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": "1"}
+    pretrain(recipe(data, tmp_path / "straight", **options))
+    killed = tmp_path / "killed"
+    # As a process leaves it that was killed while it wrote its first.
+    shutil.copytree(tmp_path / "straight" / "checkpoint-1", killed / "checkpoint-1")
+    (killed / "checkpoint-1" / "telemetry.safetensors").unlink()
+    with pytest.raises(ValueError, match="nothing to resume: .* holds no run"):
+        pretrain(recipe(data, killed, **options), resume=True)
+    shutil.copy(tmp_path / "straight" / "recipe.yaml", killed)
+    record = pretrain(recipe(data, killed, **options), resume=True)
+    assert record["resumed_from"] is None
+    straight, again = (load_file(folder / "model.safetensors") for folder in (tmp_path / "straight", killed))
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    # What is finished is not trained again.
+    for checkpoint in killed.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(ValueError, match="nothing to resume: the run in .* is finished"):
+        pretrain(recipe(data, killed, **options), resume=True)
+
+
 def test_samples_that_are_not_of_the_known_noise_are_refused(data, tmp_path):
     model = {**recipe(data, tmp_path).values["model"], "objective": "electric", "generator_kind": "uniform"}
     with pytest.raises(ValueError, match="initial_sampling_temperature is 5.0, but objective 'electric' needs"):

@@ -26,7 +26,7 @@ from ..pair_rules import check_rows
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .schedules import step_shape
-from .trainer import ElectraRtdTrainer
+from .trainer import TELEMETRY, ElectraRtdTrainer
 from .training_args import ElectraRtdTrainingArguments
 
 
@@ -44,7 +44,8 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     classes load), `curves.png`, the resolved `recipe.yaml` and the record `run.json`.
 
     Args:
-        resume: continue from the newest complete checkpoint in the output folder.
+        resume: continue from the newest complete checkpoint in the output folder, or from the beginning where a run
+            was stopped before its first.
 
     Returns:
         The record; beside what `run.json` holds, `pushed_to`, the address of the last commit, where there was one.
@@ -294,14 +295,23 @@ def _from_hub(recipe: Recipe, data: dict[str, Any] | None, checkpoints: dict[str
     return datasets + [checkpoint.name for checkpoint in checkpoints.values() if checkpoint.from_hub]
 
 
-def _checkpoint_to_resume(output_dir: Path) -> Path:
-    """The newest checkpoint that was written to its end; the telemetry is the last file the trainer writes."""
+def _checkpoint_to_resume(output_dir: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; `None` for a run that was killed before its first.
+
+    Raises:
+        ValueError: for a folder without a run, and for a finished run that kept no checkpoint.
+    """
     found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
     for checkpoint in found:
-        if (checkpoint / "telemetry.safetensors").is_file():
+        if (checkpoint / TELEMETRY).is_file():
             return checkpoint
         logger.warning(f"{checkpoint} is incomplete and is passed over")
-    raise ValueError(f"nothing to resume: {output_dir} holds no complete checkpoint")
+    if not (output_dir / RESOLVED_RECIPE).is_file():
+        raise ValueError(f"nothing to resume: {output_dir} holds no run")
+    if (output_dir / RECORD).is_file():
+        raise ValueError(f"nothing to resume: the run in {output_dir} is finished")
+    logger.warning(f"{output_dir} holds no complete checkpoint: the run begins again")
+    return None
 
 
 def _is_taken(output_dir: Path) -> bool:

@@ -34,7 +34,7 @@ from .training_args import ElectraRtdTrainingArguments
 
 logger = logging.get_logger(__name__)
 
-_TELEMETRY_FILE = "telemetry.safetensors"
+TELEMETRY = "telemetry.safetensors"
 
 
 class ElectraRtdTrainer(ReleasePushes):
@@ -157,7 +157,7 @@ class ElectraRtdTrainer(ReleasePushes):
             if resume_from_checkpoint is None:
                 raise ValueError(f"nothing to resume: {self.args.output_dir} holds no checkpoint")
         if resume_from_checkpoint and self.is_world_process_zero():
-            pending = Path(resume_from_checkpoint) / _TELEMETRY_FILE
+            pending = Path(resume_from_checkpoint) / TELEMETRY
             if pending.is_file():
                 self._train_telemetry.load(load_file(pending)["sums"])
         self._resumed_from = Path(resume_from_checkpoint).name if resume_from_checkpoint else None
@@ -339,7 +339,7 @@ class ElectraRtdTrainer(ReleasePushes):
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             # What was counted since the last log, so that a resumed run logs the same averages.
             if folder.is_dir():
-                save_file({"sums": packed.cpu()}, folder / _TELEMETRY_FILE)
+                save_file({"sums": packed.cpu()}, folder / TELEMETRY)
         self._last_log_time += time.perf_counter() - started
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:

@@ -18,7 +18,11 @@ def add_verbs(add: AddVerb) -> None:
 def _add_pretrain(add: AddVerb) -> None:
     sub = add("pretrain", _pretrain, "pre-train from a recipe; any of its fields can follow as --field value")
     sub.add_argument("recipe", help="a YAML file, or the name of a shipped recipe such as tiny")
-    sub.add_argument("--resume", action="store_true", help="continue from the newest complete checkpoint")
+    sub.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from the newest complete checkpoint, or begin a run again that was killed before its first",
+    )
     sub.set_defaults(overrides={})
 
 
