@@ -30,7 +30,7 @@ from .sharing.inspect_views import render_html, render_terminal
 from .sharing.model_card import CARD, write_model_card
 
 
-TRAINING_SECONDS = 210
+TRAINING_SECONDS = 250
 VOCAB_SIZE = 8192
 # Of the fine-tuning at the end.
 LABELLED_EXAMPLES = {"train": 4000, "validation": 1000}
