@@ -20,6 +20,7 @@ def main() -> None:
     parser = comparison_parser(__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--uncompiled", action="store_true", help="compile only the compiled contender")
+    parser.add_argument("--also-slower", action="store_true", help="the others in bf16 too, where that is slower")
     arguments = parser.parse_args()
     names = [name for name in ("electra-pytorch", "by hand", "by hand, compiled") if name not in arguments.without]
     if "electra-pytorch" in names and importlib.util.find_spec("electra_pytorch") is None:
@@ -30,8 +31,12 @@ def main() -> None:
         shape = (arguments.shape, arguments.batch, arguments.length)
         return Setting(*shape, arguments.dropout, bf16, arguments.device, not arguments.uncompiled)
 
-    workers = [Worker(name, setting(bf16)) for name in names for bf16 in (False, True)]
-    workers.append(Worker("electra-rtd", setting(bf16_here(arguments.device))))
+    has_fast_bf16 = bf16_here(arguments.device)
+    precisions = (False, True) if has_fast_bf16 or arguments.also_slower else (False,)
+    if len(precisions) == 1:
+        print("bf16 is the slower precision here, and nobody's choice: --also-slower runs the others in it\n")
+    workers = [Worker(name, setting(bf16)) for name in names for bf16 in precisions]
+    workers.append(Worker("electra-rtd", setting(has_fast_bf16)))
     losses, turns = in_turns(workers, arguments.rounds, arguments.steps)
     tokens = arguments.batch * arguments.length
     rows = []

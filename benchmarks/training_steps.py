@@ -23,7 +23,8 @@ from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, Ele
 from modeling_electra_rtd.backbones import generator_config_for
 from modeling_electra_rtd.cpu_attention import use_cpu_layers
 from modeling_electra_rtd.encoder_inputs import LOCAL_MASKS
-from modeling_electra_rtd.machine import bf16_is_fast, has_compiler, keep_freed_memory, recompute_for_products
+from modeling_electra_rtd.machine import has_compiler, keep_freed_memory, recompute_for_products
+from modeling_electra_rtd.precision import faster_precision
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
 
@@ -390,8 +391,8 @@ def _work() -> None:
 
 
 def bf16_here(device: str) -> bool:
-    """Whether the recipes switch bf16 on here."""
-    return device == "cuda" or bf16_is_fast()
+    """Whether the recipes take bf16 here."""
+    return faster_precision(device) == "bf16"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
 from ..generators import ElectraRtdGenerator
-from ..machine import bf16_is_fast, has_compiler, tune_cpu_memory
+from ..machine import has_compiler, tune_cpu_memory
 from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pair_rules import check_rows
@@ -139,7 +139,7 @@ def evaluator(model: str, blocks: str, split: str = "validation", max_blocks: in
         output_dir=tempfile.gettempdir(),
         per_device_eval_batch_size=32,
         evaluation_blocks=max_blocks,
-        bf16=bf16_is_fast(),
+        precision="auto",
         save_strategy="no",
     )
     return ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out, processing_class=tokenizer)

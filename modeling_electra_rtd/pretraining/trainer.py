@@ -25,6 +25,7 @@ from ..data.collator import BlockCollator, IndexedBlocks
 from ..data.word_starts import continuing_tokens
 from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..precision import precision_facts
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .release_pushes import ReleasePushes
@@ -199,6 +200,7 @@ class ElectraRtdTrainer(ReleasePushes):
             },
             "held_out": self._held_out[1] if is_present else {"epoch": self.state.epoch},
             "processes": self.args.world_size,
+            "precision": precision_facts(self.args.precision, self.args.device.type),
             **environment(),
             **self.run_facts,
         }

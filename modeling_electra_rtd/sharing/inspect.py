@@ -21,7 +21,7 @@ from ..data.shares import compression, find_files, table_reader
 from ..data.tokenization import load_tokenizer
 from ..data.word_starts import continuing_tokens
 from ..data.workers import progress_bar
-from ..machine import bf16_is_fast
+from ..precision import faster_precision
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
@@ -141,7 +141,7 @@ def inspect_file(
         output: a new file, `.jsonl`, which appears whole or not at all: of every line its number, from 1, its text and
             the fields of its tokens.
         text_column: of a table.
-        bf16: see the pipeline; `None` where it is native.
+        bf16: see the pipeline; `None` takes the faster precision.
 
     Returns:
         The number of lines.
@@ -160,7 +160,7 @@ def inspect_file(
         # For its attention, as `score`.
         use_cpu_layers(loaded)
     texts, to_read = itertools.tee(read_lines(path, text_column))
-    bf16 = bf16_is_fast() if bf16 is None else bf16
+    bf16 = faster_precision(loaded.device.type) == "bf16" if bf16 is None else bf16
     inspected = inspect_texts(loaded, tokenizer, to_read, seed, bf16)
     size = None if table_reader(path) or compression(path) else os.path.getsize(path)
     number = 0
