@@ -122,8 +122,8 @@ def warn_of_slower(precision: str, device_type: str) -> None:
     rates = matrix_rates(device_type)
     if (faster := faster_of(rates)) != precision:
         logger.warning_once(
-            f"precision is {precision} ({rates[precision] / 1e9:,.0f} GFLOP/s in matrix products); {faster} is faster on "
-            f"this {device_type} ({rates[faster] / 1e9:,.0f} GFLOP/s), and precision: auto takes it"
+            f"precision is {precision} ({rates[precision] / 1e9:,.0f} GFLOP/s in matrix products); {faster} is faster "
+            f"on this {device_type} ({rates[faster] / 1e9:,.0f} GFLOP/s), and precision: auto takes it"
         )
 
 

@@ -20,6 +20,7 @@ PACKAGE = "modeling_electra_rtd"
 # Data flows one way: a module imports only modules that stand before it here.
 FLOW = [
     "verbs",
+    "precision",
     "machine",
     "cpu_dropout",
     "encoder_inputs",
@@ -60,9 +61,9 @@ FLOW = [
     "data.word_starts",
     "data.collator",
     "data.streaming",
-    "data.python_prose",
     "pretraining.plots",
     "pretraining.training_args",
+    "pretraining.time_budget",
     "finetuning.tasks",
     "finetuning.report",
     "sharing.stock_loading",
@@ -143,6 +144,8 @@ REMOTE_CODE = [
     "checkpoint_layout",
     "configuration_electra_rtd",
     "corruption",
+    "cpu_attention",
+    "cpu_dropout",
     "derived_backbones",
     "discriminator",
     "document_gru",

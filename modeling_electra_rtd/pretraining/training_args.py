@@ -95,8 +95,8 @@ class ElectraRtdTrainingArguments(TrainingArguments):
     precision: str | None = field(
         default=None,
         metadata={
-            "help": "auto takes the faster of fp32 and bf16, by a measurement; or one of them. None leaves it to bf16 and "
-            "fp16."
+            "help": "auto takes the faster of fp32 and bf16, by a measurement; or one of them. None leaves it to bf16 "
+            "and fp16."
         },
     )
     bf16: bool | None = field(default=None, metadata={"help": "As precision; True and False win over auto."})

@@ -21,10 +21,10 @@ from ..data.shares import compression, find_files, table_reader
 from ..data.tokenization import load_tokenizer
 from ..data.word_starts import continuing_tokens
 from ..data.workers import progress_bar
-from ..precision import faster_precision
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
+from ..precision import faster_precision
 from .pipeline_task import DiscriminatorLoader
 
 

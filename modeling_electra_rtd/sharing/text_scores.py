@@ -20,10 +20,10 @@ from ..data.new_folder import check_new_file, new_file
 from ..data.shares import compression, find_files, table_reader
 from ..data.tokenization import load_tokenizer
 from ..data.workers import progress_bar
-from ..precision import faster_precision
 from ..model_reference import find_model
 from ..objectives import OBJECTIVES
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, objective_trained, pools
+from ..precision import faster_precision
 from .pipeline_task import DiscriminatorLoader
 
 
