@@ -11,6 +11,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 _SHOWN = ("generator_loss", "discriminator_auc")
 
 
+def check_fractions(arguments: TrainingArguments) -> None:
+    """Refuse schedules that are given in steps.
+
+    Raises:
+        ValueError: for a field of this name that is above 1.
+    """
+    for name, value in vars(arguments).items():
+        if name.endswith(("warmup_steps", "decay_steps")) and isinstance(value, int | float) and value > 1:
+            raise ValueError(f"{name} is {value}; it must be a fraction, for a run that ends by the clock")
+
+
 class TimeBudget(TrainerCallback):
     """Stops training when its time is over; until then its position on the clock stands in for the number of steps.
 
@@ -57,10 +68,13 @@ class TimeBudget(TrainerCallback):
                 total=round(self.seconds), unit="s", desc="pre-training", bar_format="{l_bar}{bar}{postfix}"
             )
 
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # Between the optimizer and the schedule, so that the rate of the next step follows the clock as it is.
+        self._spent = time.perf_counter() - self._began
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        self._spent = time.perf_counter() - self._began
         # Half a step may run over, and half a step may be missing.
         is_over = self._spent + self._spent / state.global_step / 2 >= self.seconds
         control.should_training_stop = control.should_training_stop or is_over

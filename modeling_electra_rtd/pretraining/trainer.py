@@ -31,7 +31,7 @@ from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .release_pushes import ReleasePushes
 from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
-from .time_budget import TimeBudget
+from .time_budget import TimeBudget, check_fractions
 from .training_args import ElectraRtdTrainingArguments
 
 
@@ -93,6 +93,7 @@ class ElectraRtdTrainer(ReleasePushes):
         )
         self._time_budget = time_budget
         if time_budget is not None:
+            check_fractions(args)
             # Whose bars and lines are of steps; the budget has its own.
             for shown in (ProgressCallback, PrinterCallback):
                 self.remove_callback(shown)
