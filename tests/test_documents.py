@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_electra_rtd.data import shares
+from modeling_electra_rtd.data import shares, text_files
 from modeling_electra_rtd.data.documents import check_files, read_share, share_dataset
 from modeling_electra_rtd.data.shares import check_document_boundary, cut_file, find_files, share_files
 
@@ -81,7 +81,7 @@ def test_zstandard(tmp_path):
 def test_zstandard_not_installed(tmp_path, monkeypatch):
     (tmp_path / "a.txt.zst").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    monkeypatch.setattr(shares.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(text_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="a.txt.zst: reading .zst needs the package zstandard") as error:
         find_files([str(tmp_path)])
     one_line(error)
@@ -123,10 +123,10 @@ def test_files_without_documents(tmp_path, name, content):
     "name, content, problem",
     [
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "cannot be read"),
-        ("a.jsonl", b"{}\n{}\n", "cannot be read"),
+        ("a.jsonl", b"{}\n{}\n", "no column 'text'"),
         ("a.jsonl", b'{"text": 5}\n', "column 'text' holds int, allowed are strings"),
         ("a.parquet", b"no parquet", "cannot be read"),
-        ("a.csv", b"text\n\xff\xfe\n", "cannot be read"),
+        ("a.csv", b"text\n\xff\xfe\n", re.escape("not UTF-8 (byte 0xff at offset 5)")),
         ("a.txt.gz", b"no gzip", "cannot be read"),
         ("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0)[:-9], "cannot be read"),
         ("a.txt.xz", b"no xz", "cannot be read"),
