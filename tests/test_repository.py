@@ -101,6 +101,7 @@ FLOW = [
     "finetuning.metrics.tags.tags",
     "finetuning.metrics.translations.translations",
     "finetuning.scoring",
+    "finetuning.squad_files",
     "finetuning.reading",
     "finetuning.own_task",
     "finetuning.sequence_classification",

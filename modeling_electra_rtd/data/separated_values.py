@@ -41,7 +41,7 @@ def separated_rows(
     Raises:
         ValueError: the file cannot be read, or a row is broken; names the line.
     """
-    separator = "\t" if data_suffix(path) == ".tsv" else ","
+    separator = "," if data_suffix(path) == ".csv" else "\t"
     if quoted is None and separator == "\t":
         status = os.stat(path)
         quoted = is_quoted(path, status.st_size, status.st_mtime_ns)
@@ -69,8 +69,8 @@ def is_quoted(path: str, size: int, modified: int) -> bool:
 
     It is quoted if it can be read so from end to end - each field that has a quotation mark stands in quotation marks
     and doubles those inside, and every row has as many fields as the first - and if something shows that it was meant
-    so: a quoted name of a column, a field that needs its quotation marks, or a column that is quoted in every row.
-    Lines that each have all fields of a row are rows of their own, never one field between two lone quotation marks.
+    so: a quoted name of a column, or a field that needs its quotation marks. But where every line has all fields of a
+    row by itself, lines are rows, and nothing between two lone quotation marks is one field.
 
     Args:
         size, modified: in bytes and nanoseconds; another file needs another answer.
@@ -78,29 +78,28 @@ def is_quoted(path: str, size: int, modified: int) -> bool:
     Raises:
         ValueError: the file cannot be read.
     """
+    if not any(line.startswith('"') or '\t"' in line for line in decoded_lines(path)):
+        return False
     width, is_named_so, is_needed = 0, False, False
-    always: set[int] = set()
-    ever: set[int] = set()
+    is_whole, are_rows = True, False
     try:
         for record in _records(path, "\t"):
             in_marks = _fields_in_marks(record, "\t")
             if in_marks is None:
                 return False
             if not width:
-                width, is_named_so, always = len(record.fields), bool(in_marks), set(range(len(record.fields)))
+                width, is_named_so = len(record.fields), bool(in_marks)
                 continue
             if _is_blank(record.fields, width):
                 continue
-            if len(record.fields) != width or (_may_be_rows(record, "\t") and not is_named_so):
+            if len(record.fields) != width:
                 return False
-            if always:
-                always = {column for column in always if column in in_marks or not record.fields[column]}
-            ever |= in_marks
+            is_whole &= all(line.count("\t") == width - 1 for line in record.lines)
+            are_rows |= _may_be_rows(record, "\t")
             is_needed |= any(character in record.fields[column] for column in in_marks for character in '\t\n"')
     except csv.Error:
         return False
-    # A column that is empty in every row is no column of quoted fields.
-    if not (is_named_so or is_needed or always & ever):
+    if not is_named_so and (not is_needed or (is_whole and are_rows)):
         return False
     say(path, f"{path}: its fields are quoted, as pandas writes them; quotation marks around a field are left away")
     return True
