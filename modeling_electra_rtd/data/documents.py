@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from datasets import IterableDataset, load_dataset
+from datasets import IterableDataset, load_dataset, load_dataset_builder
 
 from .separated_values import said, say
-from .shares import MAXIMUM_SHARES, DatasetSlice, FileSlice, Share, whole_file
+from .shares import MAXIMUM_SHARES, DatasetSlice, FileSlice, Share, share_files, whole_file
 from .tables import check_columns, is_table, text_of, text_rows
 from .text_files import text_lines, unreadable
 from .workers import progress_bar, run_tasks
@@ -33,7 +33,15 @@ class FileReport(NamedTuple):
 
 
 def share_dataset(dataset: str, name: str | None, split: str) -> list[Share]:
-    """One share for each shard of a Hub dataset (or of a local folder that `load_dataset` understands)."""
+    """One share for each shard of a Hub dataset (or of a local folder that `load_dataset` understands).
+
+    Raises:
+        ValueError: there is no such dataset, or it cannot be read.
+    """
+    if os.path.isdir(dataset):
+        files = _tables_of_folder(dataset, name, split)
+        if files:
+            return [[whole_file(file)] for file in files] if len(files) <= MAXIMUM_SHARES else share_files(files)
     shards = min(_open_dataset(dataset, name, split).num_shards, MAXIMUM_SHARES)
     return [[DatasetSlice(dataset, name, split, shard, shards)] for shard in range(shards)]
 
@@ -150,6 +158,19 @@ def _lines(piece: FileSlice, keep_blank: bool = False) -> Iterator[str]:
             text = ""
         if text or keep_blank:
             yield text
+
+
+def _tables_of_folder(folder: str, name: str | None, split: str) -> list[str]:
+    """The tables of a split of a local dataset, which our own reader takes as they are written; none if it is made of
+    something else.
+    """
+    if set(folder) & set("[]{}*?"):
+        raise ValueError(f"dataset {folder!r}: datasets reads no folder of such a name; give its files with --corpus")
+    try:
+        files = list(load_dataset_builder(folder, name).config.data_files[split])
+    except Exception:  # a split or folder that is not there: opening it says so
+        return []
+    return files if all(is_table(file) for file in files) else []
 
 
 def _open_dataset(dataset: str, name: str | None, split: str) -> IterableDataset:

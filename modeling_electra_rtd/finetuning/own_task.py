@@ -77,6 +77,8 @@ def own_task(
     labels = list(tables["train"][label_column])
     kind = kind or _inferred_kind(labels, label_column)
     for split, table in tables.items():
+        _check_cells(table, texts, label_column if split != "test" else None, paths[split])
+    for split, table in tables.items():
         for column in texts:
             is_list = [isinstance(value, list) for value in table[column]]
             if any(is_list) if kind != "tagging" else not all(is_list):
@@ -180,6 +182,20 @@ def _table(path: str) -> Dataset:
         allowed = ", ".join([*TABLE_SUFFIXES, *_TOKEN_FILES])
         raise ValueError(f"{path}: unknown kind of file {data_suffix(path)!r}; allowed: {allowed}")
     return read_table(path)
+
+
+def _check_cells(table: Dataset, texts: list[str], label_column: str | None, path: str) -> None:
+    """Texts and tokens must be text: a number can be written in many ways. No token is without a tag."""
+    for column in texts:
+        for number, value in enumerate(table[column], start=1):
+            for item in value if isinstance(value, list) else [value]:
+                if not isinstance(item, str):
+                    raise ValueError(f"{path}, row {number}: column {column!r} holds {item!r}; it must be text")
+    for number, value in enumerate(table[label_column] if label_column else [], start=1):
+        if isinstance(value, list) and None in value:
+            raise ValueError(
+                f"{path}, row {number}: column {label_column!r} has no label for each (null, or class -1)"
+            )
 
 
 def _label_column(table: Dataset, given: str | None, path: str) -> str:
