@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_electra_rtd.data import shares
+from modeling_electra_rtd.data import shares, text_files
 from modeling_electra_rtd.data.documents import check_files, read_share, share_dataset
 from modeling_electra_rtd.data.shares import check_document_boundary, cut_file, find_files, share_files
 
@@ -81,7 +81,7 @@ def test_zstandard(tmp_path):
 def test_zstandard_not_installed(tmp_path, monkeypatch):
     (tmp_path / "a.txt.zst").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    monkeypatch.setattr(shares.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(text_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="a.txt.zst: reading .zst needs the package zstandard") as error:
         find_files([str(tmp_path)])
     one_line(error)
@@ -123,10 +123,10 @@ def test_files_without_documents(tmp_path, name, content):
     "name, content, problem",
     [
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "cannot be read"),
-        ("a.jsonl", b"{}\n{}\n", "cannot be read"),
+        ("a.jsonl", b"{}\n{}\n", "no column 'text'"),
         ("a.jsonl", b'{"text": 5}\n', "column 'text' holds int, allowed are strings"),
         ("a.parquet", b"no parquet", "cannot be read"),
-        ("a.csv", b"text\n\xff\xfe\n", "cannot be read"),
+        ("a.csv", b"text\n\xff\xfe\n", re.escape("not UTF-8 (byte 0xff at offset 5)")),
         ("a.txt.gz", b"no gzip", "cannot be read"),
         ("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0)[:-9], "cannot be read"),
         ("a.txt.xz", b"no xz", "cannot be read"),
@@ -228,6 +228,41 @@ def test_dataset_by_shards(tmp_path):
     with pytest.raises(ValueError, match="dataset .*split 'test'.*cannot be read") as error:
         share_dataset(str(tmp_path), None, "test")
     one_line(error)
+
+
+def test_files_folders_and_globs_whose_names_hold_signs_of_globs(tmp_path):
+    folder = tmp_path / "data[v1]{a}*?" / "x[2]"
+    folder.mkdir(parents=True)
+    for name in ("a[0].txt", "b{1}.txt", "c*.txt", "d?.jsonl"):
+        (folder / name).write_text(json.dumps({"text": name}) + "\n" if name.endswith("jsonl") else f"{name}\n")
+    (tmp_path / "datav").mkdir()
+    names = sorted(path.name for path in folder.iterdir())
+    assert [name for path in sorted(folder.iterdir()) for name in read(path)] == names
+    assert read(folder.parent) == names
+    assert read(folder / "[ab]*.txt") == ["a[0].txt", "b{1}.txt"]
+    assert read(f"{folder.parent}/**/*.txt") == names[:3]
+    with pytest.raises(ValueError, match=re.escape("datasets reads no folder of such a name; give its files with")):
+        share_dataset(str(folder), None, "train")
+
+
+def test_tables_of_a_local_dataset_are_read_as_they_are_written(tmp_path):
+    texts = ["2021-03-01T10:00:00", "2021-03-02T10:00:00"]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": "007"}) + "\n")
+    assert [text for share in share_dataset(str(tmp_path), None, "train") for text in read_share(share)] == texts
+    assert [text for share in share_dataset(str(tmp_path), None, "test") for text in read_share(share)] == ["007"]
+
+
+def test_how_a_file_is_read_is_said_once_however_many_processes_read_it(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("modeling_electra_rtd.data.documents.CHECK_BYTES_PER_PROCESS", 1)
+    paths = [str(tmp_path / f"{number}.tsv") for number in range(2)]
+    for path in paths:
+        with open(path, "w") as file:
+            file.write('text\tn\n"open\t1\nx\t2\n"and left\t3\n')
+    check_files(paths, "blank_line", "text", skip_invalid_files=False, processes=2, progress=False)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [f"{path}, line 2" for path in paths]
+    assert read(paths[0]) == ['"open', "x", '"and left']
+    assert len(caplog.records) == 2
 
 
 def test_a_folder_leaves_out_what_describes_its_text_and_says_so(tmp_path, caplog):

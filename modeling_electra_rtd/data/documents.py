@@ -1,51 +1,47 @@
 """Shares of a corpus read as documents, one string each; whatever cannot be read is refused by name."""
 
-import bz2
-import codecs
-import difflib
-import glob
-import gzip
 import hashlib
-import io
 import logging
-import lzma
 import os
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from datasets import IterableDataset, load_dataset
+from datasets import IterableDataset, load_dataset, load_dataset_builder
 
-from .shares import (
-    MAXIMUM_SHARES,
-    DatasetSlice,
-    FileSlice,
-    Share,
-    compression,
-    data_suffix,
-    table_reader,
-    whole_file,
-)
+from .separated_values import said, say
+from .shares import MAXIMUM_SHARES, DatasetSlice, FileSlice, Share, share_files, whole_file
+from .tables import check_columns, is_table, text_of, text_rows
+from .text_files import text_lines, unreadable
 from .workers import progress_bar, run_tasks
 
 
 # Reading alone is fast: below this many bytes for each, starting processes takes longer than it saves.
 CHECK_BYTES_PER_PROCESS = 2**26
-LISTED_COLUMNS = 10
 
 logger = logging.getLogger(__name__)
 
 
 class FileReport(NamedTuple):
-    """One file of a corpus: what identifies it, and why it cannot be read (None if it can)."""
+    """One file of a corpus: what identifies it, why it cannot be read (None if it can), and how it is read where that
+    needs saying."""
 
     path: str
     size: int
     sha256: str
     problem: str | None
+    remark: str | None = None
 
 
 def share_dataset(dataset: str, name: str | None, split: str) -> list[Share]:
-    """One share for each shard of a Hub dataset (or of a local folder that `load_dataset` understands)."""
+    """One share for each shard of a Hub dataset (or of a local folder that `load_dataset` understands).
+
+    Raises:
+        ValueError: there is no such dataset, or it cannot be read.
+    """
+    if os.path.isdir(dataset):
+        files = _tables_of_folder(dataset, name, split)
+        if files:
+            return [[whole_file(file)] for file in files] if len(files) <= MAXIMUM_SHARES else share_files(files)
     shards = min(_open_dataset(dataset, name, split).num_shards, MAXIMUM_SHARES)
     return [[DatasetSlice(dataset, name, split, shard, shards)] for shard in range(shards)]
 
@@ -58,12 +54,9 @@ def read_share(share: Share, documents: str = "blank_line", text_column: str = "
     """
     for piece in share:
         if isinstance(piece, DatasetSlice):
-            label = f"dataset {piece.dataset!r}"
-            shards = _open_dataset(piece.dataset, piece.name, piece.split)
-            shard = shards.shard(num_shards=piece.number_of_shards, index=piece.shard)
-            yield from _texts(lambda shard=shard: shard, text_column, label)
-        elif table_reader(piece.path):
-            yield from _texts(lambda path=piece.path: _open_table(path, text_column), text_column, piece.path)
+            yield from _dataset_texts(piece, text_column)
+        elif is_table(piece.path):
+            yield from (row[text_column] for row in text_rows(piece.path, [text_column]))
         else:
             yield from _read_text(piece, documents)
 
@@ -74,8 +67,8 @@ def read_lines(path: str, text_column: str = "text") -> Iterator[str]:
     Raises:
         ValueError: see `read_share`.
     """
-    if table_reader(path):
-        yield from _texts(lambda: _open_table(path, text_column), text_column, path)
+    if is_table(path):
+        yield from (row[text_column] for row in text_rows(path, [text_column]))
     else:
         yield from _lines(whole_file(path), keep_blank=True)
 
@@ -86,9 +79,9 @@ def read_rows(path: str, columns: list[str]) -> Iterator[dict[str, str]]:
     Raises:
         ValueError: see `read_share`; and for a file that is no table.
     """
-    if not table_reader(path):
+    if not is_table(path):
         raise ValueError(f"{path}: no table, and columns are read of one (jsonl, csv, tsv, parquet)")
-    yield from _rows(lambda: _open_table(path, *columns), columns, path)
+    yield from text_rows(path, columns)
 
 
 def check_files(
@@ -108,6 +101,9 @@ def check_files(
     total = sum(os.path.getsize(path) for path in paths)
     with progress_bar("checking files", total, progress) as bar:
         reports = run_tasks(check_file, tasks, min(processes, 1 + total // CHECK_BYTES_PER_PROCESS), bar.update)
+    for report in reports:
+        if report.remark:
+            say(report.path, report.remark)
     invalid = [report for report in reports if report.problem]
     if invalid and not skip_invalid_files:
         more = f" (and {len(invalid) - 1} more)" if len(invalid) > 1 else ""
@@ -133,22 +129,7 @@ def check_file(path: str, documents: str, text_column: str, report: Callable[[in
         problem = str(error)
     size = os.path.getsize(path)
     report(size)
-    return FileReport(path, size, sha256, problem)
-
-
-def _open_zstandard(path: str) -> BinaryIO:
-    import zstandard  # an optional dependency: find_files has refused .zst files where it is missing
-
-    # Parallel compressors write many frames; the default reader would stop, silently, after the first.
-    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True))
-
-
-_OPENERS: dict[str, Callable[[str], BinaryIO]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".zst": _open_zstandard,
-}
+    return FileReport(path, size, sha256, problem, said(path))
 
 
 def _read_text(piece: FileSlice, documents: str) -> Iterator[str]:
@@ -172,87 +153,50 @@ def _read_text(piece: FileSlice, documents: str) -> Iterator[str]:
 
 def _lines(piece: FileSlice, keep_blank: bool = False) -> Iterator[str]:
     """Decoded lines without their line end; a blank line is an empty string, or left out."""
-    opened = _OPENERS.get(compression(piece.path), lambda path: open(path, "rb"))
-    try:
-        with opened(piece.path) as file:
-            if piece.start:
-                file.seek(piece.start)
-            offset = piece.start
-            for line in file:
-                if piece.stop is not None and offset >= piece.stop:
-                    break
-                text = _decode(line, offset, piece.path)
-                offset += len(line)
-                if text.isspace() or not text:
-                    text = ""
-                if text or keep_blank:
-                    yield text.rstrip("\r\n")
-    except ValueError:
-        raise
-    except Exception as error:  # every decompressor has exceptions of its own
-        raise _unreadable(piece.path, error) from error
+    for text in text_lines(piece.path, piece.start, piece.stop):
+        if text.isspace():
+            text = ""
+        if text or keep_blank:
+            yield text
 
 
-def _decode(line: bytes, offset: int, path: str) -> str:
-    zero = line.find(b"\0")
-    if zero >= 0:
-        raise ValueError(f"{path}: binary file (NUL byte at offset {offset + zero}), allowed is UTF-8 text")
-    if offset == 0:
-        line = line.removeprefix(codecs.BOM_UTF8)
+def _tables_of_folder(folder: str, name: str | None, split: str) -> list[str]:
+    """The tables of a split of a local dataset, which our own reader takes as they are written; none if it is made of
+    something else.
+    """
+    if set(folder) & set("[]{}*?"):
+        raise ValueError(f"dataset {folder!r}: datasets reads no folder of such a name; give its files with --corpus")
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        bad = f"byte 0x{line[error.start]:02x} at offset {offset + error.start}"
-        raise ValueError(f"{path}: not UTF-8 ({bad}), convert it with iconv -t UTF-8") from None
+        files = list(load_dataset_builder(folder, name).config.data_files[split])
+    except Exception:  # a split or folder that is not there: opening it says so
+        return []
+    return files if all(is_table(file) for file in files) else []
 
 
 def _open_dataset(dataset: str, name: str | None, split: str) -> IterableDataset:
     try:
         return load_dataset(dataset, name, split=split, streaming=True)
     except Exception as error:  # the Hub client, the network and the file readers raise dozens of types
-        raise _unreadable(f"dataset {dataset!r} (name {name!r}, split {split!r})", error) from error
+        raise unreadable(f"dataset {dataset!r} (name {name!r}, split {split!r})", error) from error
 
 
-def _open_table(path: str, *columns: str) -> IterableDataset:
-    # By itself pandas takes the words "NA" and "null" for nothing, and digits for numbers.
-    csv_options = {
-        "sep": "\t" if data_suffix(path) == ".tsv" else ",",
-        "converters": dict.fromkeys(columns, str),
-        "keep_default_na": False,
-    }
-    reader = table_reader(path)
-    options = csv_options if reader == "csv" else {}
-    file = glob.escape(os.path.abspath(path))
-    return load_dataset(reader, data_files=[file], split="train", streaming=True, **options)
-
-
-def _texts(open_rows: Callable[[], IterableDataset], text_column: str, source: str) -> Iterator[str]:
-    return (row[text_column] for row in _rows(open_rows, [text_column], source))
-
-
-def _rows(open_rows: Callable[[], IterableDataset], text_columns: list[str], source: str) -> Iterator[dict[str, str]]:
+def _dataset_texts(piece: DatasetSlice, text_column: str) -> Iterator[str]:
     # datasets logs every failure before it raises it; ours is one line.
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
-    if os.path.isfile(source) and os.path.getsize(source) == 0:
-        return
+    source = f"dataset {piece.dataset!r}"
+    shards = _open_dataset(piece.dataset, piece.name, piece.split)
     try:
-        rows = open_rows()
-        columns = rows.column_names or list(next(iter(rows), dict.fromkeys(text_columns)))
-        missing = [name for name in text_columns if name not in columns]
-        if not missing:
-            for row in rows.select_columns(text_columns):
-                for name in text_columns:
-                    if not isinstance(row[name], str | None):
-                        raise TypeError(f"column {name!r} holds {type(row[name]).__name__}, allowed are strings")
-                yield {name: row[name] or "" for name in text_columns}
+        rows = shards.shard(num_shards=piece.number_of_shards, index=piece.shard)
+        columns = rows.column_names or list(next(iter(rows), {text_column: None}))
+    except Exception as error:  # pyarrow, pandas, the network and every decompressor have exceptions of their own
+        raise unreadable(source, error) from error
+    check_columns([text_column], columns, source)
+    selected = iter(rows.select_columns([text_column]))
+    while True:
+        try:
+            row = next(selected, None)
+        except Exception as error:  # as above, in the middle of the data
+            raise unreadable(source, error) from error
+        if row is None:
             return
-    except Exception as error:  # pyarrow, pandas, json and every decompressor have exceptions of their own
-        raise _unreadable(source, error) from error
-    nearest = difflib.get_close_matches(missing[0], columns, n=1, cutoff=0.0)
-    listed = ", ".join(map(repr, columns[:LISTED_COLUMNS])) + ", ..." * (len(columns) > LISTED_COLUMNS)
-    raise ValueError(f"{source}: no column {missing[0]!r}, nearest is {nearest[0]!r} of {listed}")
-
-
-def _unreadable(source: str, error: Exception) -> ValueError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return ValueError(f"{source}: cannot be read ({reason})")
+        yield text_of(row[text_column], source, text_column)

@@ -5,17 +5,17 @@ corpus alone, never on the number of processes, so whatever is made of the share
 """
 
 import glob
-import importlib.util
 import itertools
 import logging
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .tables import is_table, open_table
+from .text_files import check_compression, compression, data_suffix
 
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+
 DOCUMENT_BOUNDARIES = ("blank_line", "line", "file")
-TABLE_READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 
 # A share of 4 MiB takes a second or two: small enough to keep processes evenly busy and a progress bar moving, large
 # enough that its last, partly filled block does not matter. Every share is a file or two, hence the upper bound.
@@ -72,7 +72,7 @@ def find_files(corpus: Iterable[str], text_column: str = "text") -> list[str]:
         elif os.path.exists(entry):
             found = [entry]
         elif glob.has_magic(entry):
-            found = sorted(path for path in glob.glob(entry, recursive=True) if os.path.isfile(path))
+            found = sorted(path for path in glob.glob(_pattern(entry), recursive=True) if os.path.isfile(path))
             kind = "glob that matches no file"
         else:
             raise ValueError(f"corpus {entry!r}: no such file or folder")
@@ -83,8 +83,7 @@ def find_files(corpus: Iterable[str], text_column: str = "text") -> list[str]:
     if not paths:
         raise ValueError("corpus: empty list, give at least one file, folder or glob")
     for path in paths.values():
-        if path.lower().endswith(".zst") and importlib.util.find_spec("zstandard") is None:
-            raise ValueError(f"{path}: reading .zst needs the package zstandard (pip install 'electra-rtd[zstd]')")
+        check_compression(path)
     return list(paths.values())
 
 
@@ -112,7 +111,7 @@ def whole_file(path: str) -> FileSlice:
 def cut_file(path: str, documents: str, piece_bytes: int) -> list[FileSlice]:
     """Slices of about `piece_bytes` bytes that together hold every document of the file exactly once."""
     size = os.path.getsize(path)
-    if table_reader(path) or compression(path) or documents == "file":
+    if is_table(path) or compression(path) or documents == "file":
         return [whole_file(path)]
     # A document that starts before a target offset stays in the slice before it, however far it runs past the target.
     starts = {_next_document_start(path, offset, documents) for offset in range(piece_bytes, size, piece_bytes)}
@@ -120,21 +119,14 @@ def cut_file(path: str, documents: str, piece_bytes: int) -> list[FileSlice]:
     return [FileSlice(path, start, stop, stop - start) for start, stop in itertools.pairwise(bounds)]
 
 
-def compression(path: str) -> str | None:
-    """The last suffix of the path if it is one of `COMPRESSIONS`."""
-    suffix = os.path.splitext(path)[1].lower()
-    return suffix if suffix in COMPRESSIONS else None
-
-
-def table_reader(path: str) -> str | None:
-    """The `datasets` reader of a file that holds a table; None: the file holds text."""
-    return TABLE_READERS.get(data_suffix(path))
-
-
-def data_suffix(path: str) -> str:
-    """The suffix in lower case, without that of a compression: ".csv" for "a.CSV.gz"."""
-    stem = os.path.splitext(path)[0] if compression(path) else path
-    return os.path.splitext(stem)[1].lower()
+def _pattern(entry: str) -> str:
+    """The glob with its leading folders taken as they are named, `data[v1]` too, as far as there are such folders."""
+    parts = entry.split(os.sep)
+    for count in range(len(parts) - 1, 0, -1):
+        folder = os.sep.join(parts[:count])
+        if os.path.isdir(folder):
+            return os.path.join(glob.escape(folder), *parts[count:])
+    return entry
 
 
 def _files_below(folder: str) -> list[str]:
@@ -174,7 +166,9 @@ def _is_text_of_a_folder(path: str, text_column: str) -> bool:
 
 
 def _has_column(path: str, column: str) -> bool:
-    separator = b"\t" if data_suffix(path) == ".tsv" else b","
-    with open(path, "rb") as file:
-        names = file.readline(2**16).strip().removeprefix(b"\xef\xbb\xbf").split(separator)
-    return column.encode() in [name.strip().strip(b'"') for name in names]
+    try:
+        names, _ = open_table(path)
+    except ValueError:
+        # What cannot be read is refused when it is, or left out if the user says so.
+        return True
+    return column in (names or [])

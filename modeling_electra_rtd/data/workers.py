@@ -65,6 +65,11 @@ def run_tasks(
             raise
 
 
+def is_worker() -> bool:
+    """Whether this process was started by `run_tasks`."""
+    return _report is not _ignore
+
+
 def _ignore(amount: int) -> None:
     pass
 

@@ -1,16 +1,16 @@
 """A user's own labelled files as a task: what it is gets inferred, said, and refused where it cannot be told."""
 
-import csv
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-import pandas
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict
 from transformers.utils import logging
 
 from ..backbones import nearest
+from ..data.tables import TABLE_SUFFIXES, is_table, read_table
+from ..data.text_files import data_suffix
 from .reading import TaskData, read_token_file, tag_labels
 from .tasks import Task
 
@@ -20,9 +20,6 @@ logger = logging.get_logger(__name__)
 # More whole numbers than this are more likely scores than names of classes; the user has to say which.
 _MAXIMUM_INTEGER_CLASSES = 50
 
-# As tables are written in each: a quote in a tsv is a quote.
-_SEPARATED = {".csv": {}, ".tsv": {"sep": "\t", "quoting": csv.QUOTE_NONE}}
-_LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _TOKEN_FILES = (".conll", ".bio", ".iob")
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+$")
 
@@ -79,6 +76,8 @@ def own_task(
                 raise ValueError(f"{paths[split]}, row {empty + 1}: {column!r} is empty")
     labels = list(tables["train"][label_column])
     kind = kind or _inferred_kind(labels, label_column)
+    for split, table in tables.items():
+        _check_cells(table, texts, label_column if split != "test" else None, paths[split])
     for split, table in tables.items():
         for column in texts:
             is_list = [isinstance(value, list) for value in table[column]]
@@ -179,32 +178,24 @@ def _tagging(name: str, sentences: dict[str, list], paths: dict[str, str]) -> tu
 
 
 def _table(path: str) -> Dataset:
-    suffix = Path(path).suffix.lower()
-    if suffix not in {**_LOADERS, **_SEPARATED}:
-        allowed = ", ".join([*_SEPARATED, *_LOADERS, *_TOKEN_FILES])
-        raise ValueError(f"{path}: unknown kind of file {suffix!r}; allowed: {allowed}")
-    if not Path(path).stat().st_size:
-        raise ValueError(f"{path}: has no row")
-    try:
-        if suffix in _SEPARATED:
-            # Everything is text until the column is known to hold scores: `01` and `NA` are names like others.
-            options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", **_SEPARATED[suffix]}
-            frame = pandas.read_csv(path, **options)
-            if not isinstance(frame.index, pandas.RangeIndex):
-                raise ValueError("rows have more fields than the header")
-            table = Dataset.from_pandas(frame, preserve_index=False)
-        else:
-            table = load_dataset(_LOADERS[suffix], data_files=path, split="train")
-    except Exception as error:  # parsers and the dataset builder each have exceptions of their own
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read ({reason})") from error
-    for name, feature in table.features.items():
-        if isinstance(feature, ClassLabel):
-            names = [None if value is None else feature.int2str(value) for value in table[name]]
-            table = table.remove_columns(name).add_column(name, names)
-    if not len(table):
-        raise ValueError(f"{path}: has no row")
-    return table
+    if not is_table(path):
+        allowed = ", ".join([*TABLE_SUFFIXES, *_TOKEN_FILES])
+        raise ValueError(f"{path}: unknown kind of file {data_suffix(path)!r}; allowed: {allowed}")
+    return read_table(path)
+
+
+def _check_cells(table: Dataset, texts: list[str], label_column: str | None, path: str) -> None:
+    """Texts and tokens must be text: a number can be written in many ways. No token is without a tag."""
+    for column in texts:
+        for number, value in enumerate(table[column], start=1):
+            for item in value if isinstance(value, list) else [value]:
+                if not isinstance(item, str):
+                    raise ValueError(f"{path}, row {number}: column {column!r} holds {item!r}; it must be text")
+    for number, value in enumerate(table[label_column] if label_column else [], start=1):
+        if isinstance(value, list) and None in value:
+            raise ValueError(
+                f"{path}, row {number}: column {label_column!r} has no label for each (null, or class -1)"
+            )
 
 
 def _label_column(table: Dataset, given: str | None, path: str) -> str:

@@ -1,6 +1,5 @@
 """A task's examples, from the official folder or from the Hub, in the one form that `Task` describes."""
 
-import csv
 import hashlib
 import json
 import re
@@ -13,6 +12,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Sequence, load_dataset
 from transformers.utils import logging
 
 from ..backbones import nearest
+from ..data.separated_values import separated_rows
+from ..data.tables import open_table
+from ..data.text_files import text_lines
+from .squad_files import check_ids, question_rows
 from .tasks import SplitFile, Task
 
 
@@ -68,6 +71,8 @@ def read_task(task: Task, data_dir: str | None = None, validation_fraction: floa
     is_held_out = [_share(_key(task, row)) < validation_fraction for row in read.splits["train"]]
     train = read.splits["train"].select([i for i, out in enumerate(is_held_out) if not out])
     validation = read.splits["train"].select([i for i, out in enumerate(is_held_out) if out])
+    if task.kind == "question_answering":
+        check_ids(validation["id"], read.sources["train"])
     splits = DatasetDict({**read.splits, "train": train, "validation": validation})
     sources = {**read.sources, "validation": held_out}
     return TaskData(splits, read.labels, sources, {**read.stand_ins, "validation": held_out})
@@ -178,12 +183,12 @@ def _read_folder(task: Task, data_dir: Path, validation_fraction: float | None) 
 
 def _table_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
     """Official TSV: never quoted, with a header unless columns are given by position."""
-    lines = enumerate(_lines(path), start=1)
+    broken: list[str] = []
+    leaves_out = task.has_broken_lines and not split.startswith("test")
+    lines = separated_rows(str(path), quoted=False, report_broken=broken.append if leaves_out else None)
     positions = dict(files.columns)
-    width = None
     if any(not isinstance(column, int) for column in positions.values()):
-        header = next(lines, (1, ""))[1].split("\t")
-        width = len(header)
+        header = next(lines, (1, []))[1]
         for name, wanted in positions.items():
             candidates = (wanted,) if isinstance(wanted, str) else wanted
             present = [candidate for candidate in candidates if candidate in header]
@@ -193,18 +198,9 @@ def _table_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterato
                 raise ValueError(f"{path}: no column {' or '.join(candidates)}; its columns are {', '.join(header)}")
             positions[name] = header.index(present[0])
         positions = {name: position for name, position in positions.items() if isinstance(position, int)}
-    rows, broken = 0, []
-    for number, line in lines:
-        if not line:
-            continue
-        fields = line.split("\t")
-        width = len(fields) if width is None else width
-        if len(fields) != width:
-            problem = f"{path}, line {number}: {len(fields)} fields, expected {width}"
-            if not task.has_broken_lines or split.startswith("test"):
-                raise ValueError(problem)
-            broken.append(problem)
-            continue
+    for rows, (number, fields) in enumerate(lines):
+        if len(fields) <= max(positions.values()):
+            raise ValueError(f"{path}, line {number}: {len(fields)} fields, expected {max(positions.values()) + 1}")
         row: dict[str, Any] = {name: fields[position] for name, position in positions.items()}
         if "label" in row:
             place = f"{path}, line {number}"
@@ -212,7 +208,6 @@ def _table_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterato
             row["label"] = _score(row["label"], place) if is_score else class_id(row["label"], task.labels, place)
         if split.startswith("test"):
             row["index"] = _index(row.get("index", rows), f"{path}, line {number}")
-        rows += 1
         yield row
     if broken:
         logger.warning(f"{broken[0]}; {len(broken)} such lines are left out, as in the task's usual readers")
@@ -236,35 +231,14 @@ def _score(text: str, place: str) -> float:
     return value
 
 
-def _question_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
-    content = _json("\n".join(_lines(path)), str(path))
-    try:
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    answers = [] if question.get("is_impossible") else question["answers"]
-                    yield {
-                        "id": str(question["id"]),
-                        "title": article.get("title", ""),
-                        "question": question["question"].strip(),
-                        "context": paragraph["context"],
-                        "answers": {
-                            "text": [answer["text"] for answer in answers],
-                            "answer_start": [answer["answer_start"] for answer in answers],
-                        },
-                    }
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not in the layout of SQuAD ({error!r} is missing)") from None
-
-
 def _document_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        row = _json(line, f"{path}, line {number}")
+    for place, row in open_table(str(path))[1]:
         missing = [name for name in ("source", "target") if not row.get(name)]
         if missing:
-            raise ValueError(f"{path}, line {number}: no {missing[0]}")
+            raise ValueError(f"{place}: no {missing[0]}")
+        for name in ("source", "target"):
+            if not isinstance(row[name], list) or not all(isinstance(text, str) for text in row[name]):
+                raise ValueError(f"{place}: {name} is {row[name]!r:.40}; it must be a list of texts")
         yield from _documents(task, row, split)
 
 
@@ -295,12 +269,11 @@ def _translation_rows(task: Task, path: Path, files: SplitFile, split: str) -> I
 
 
 def _choice_rows(task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                yield _choices(row)
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: not in the layout of SWAG ({error})") from None
+    for place, row in open_table(str(path))[1]:
+        try:
+            yield _choices(row)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{place}: not in the layout of SWAG ({error})") from None
 
 
 def _choices(row: dict[str, Any]) -> dict[str, Any]:
@@ -314,7 +287,7 @@ def _choices(row: dict[str, Any]) -> dict[str, Any]:
 _READERS: dict[str, Callable[[Task, Path, SplitFile, str], Iterator[dict[str, Any]]]] = {
     "classification": _table_rows,
     "regression": _table_rows,
-    "question_answering": _question_rows,
+    "question_answering": lambda task, path, files, split: question_rows(path, task, split),
     "multiple_choice": _choice_rows,
     "summarization": _document_rows,
     "extractive_summarization": _document_rows,
@@ -381,19 +354,7 @@ def _canonical(task: Task, rows: Dataset, split: str) -> Dataset:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
-                yield line.rstrip("\n").rstrip("\r")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 (byte {error.start})") from None
-
-
-def _json(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON ({error.msg})") from None
+    return text_lines(str(path))
 
 
 def _key(task: Task, row: dict[str, Any]) -> str:

@@ -17,7 +17,9 @@ from ..corruption import split_uniforms
 from ..cpu_attention import use_cpu_layers
 from ..data.documents import read_lines
 from ..data.new_folder import check_new_file, new_file
-from ..data.shares import compression, find_files, table_reader
+from ..data.shares import find_files
+from ..data.tables import is_table
+from ..data.text_files import compression
 from ..data.tokenization import load_tokenizer
 from ..data.word_starts import continuing_tokens
 from ..data.workers import progress_bar
@@ -162,7 +164,7 @@ def inspect_file(
     texts, to_read = itertools.tee(read_lines(path, text_column))
     bf16 = faster_precision(loaded.device.type) == "bf16" if bf16 is None else bf16
     inspected = inspect_texts(loaded, tokenizer, to_read, seed, bf16)
-    size = None if table_reader(path) or compression(path) else os.path.getsize(path)
+    size = None if is_table(path) or compression(path) else os.path.getsize(path)
     number = 0
     with new_file(output) as unfinished, open(unfinished, "x", encoding="utf-8") as written:
         with progress_bar("inspecting", size, progress) as bar:

@@ -17,7 +17,9 @@ from ..configuration_electra_rtd import special_tokens_of
 from ..cpu_attention import use_cpu_layers
 from ..data.documents import read_lines
 from ..data.new_folder import check_new_file, new_file
-from ..data.shares import compression, find_files, table_reader
+from ..data.shares import find_files
+from ..data.tables import is_table
+from ..data.text_files import compression
 from ..data.tokenization import load_tokenizer
 from ..data.workers import progress_bar
 from ..model_reference import find_model
@@ -184,7 +186,7 @@ def score_file(
     path = file_to_score(file)
     scorer = load_scorer(model, **arguments)
     totals = Totals(scorer.score_name)
-    size = None if table_reader(path) or compression(path) else os.path.getsize(path)
+    size = None if is_table(path) or compression(path) else os.path.getsize(path)
     with progress_bar("scoring", size, progress) as bar:
         scores = totals.counting(scorer, score_texts(scorer, _reported(read_lines(path, text_column), bar.update)))
         if output is None:
