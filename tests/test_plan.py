@@ -156,3 +156,11 @@ def test_bad_requests_are_refused_in_one_line(tmp_path, machine, capsys):
     assert "device is h200" in fails(capsys, "plan", "tiny", *SMALL, "--calibration", machine, "--device", "h200")
     assert "vocab_size is 2" in fails(capsys, "plan", "small", "--vocab-size", "2", "--device", "h200")
     assert "give one" in fails(capsys, "plan", "tiny", "--calibration", machine, "--calibrate", "f.json")
+
+
+@pytest.mark.parametrize("option", ["--calibrate", "--json"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setattr("modeling_electra_rtd.pretraining.calibration.calibrate", None)
+    for file in (tmp_path / "nowhere" / "plan.json", tmp_path):
+        message = fails(capsys, "plan", "small", option, str(file))
+        assert f"{option} is {str(file)!r}; it must be a file in a folder that exists" in message
