@@ -7,12 +7,15 @@ process that will run them.
 
 import functools
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import TrainingArguments
 from transformers.utils import logging
+
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 logger = logging.get_logger(__name__)
@@ -89,7 +92,7 @@ def resolve_precision(precision: str | None, bf16: bool | None, fp16: bool, devi
     return chosen
 
 
-def decide_precision(arguments: TrainingArguments) -> bool:
+def decide_precision(arguments: "TrainingArguments") -> bool:
     """Set `precision` and `bf16` of training arguments to what a run will have, before `TrainingArguments` reads them.
 
     Returns:
@@ -105,7 +108,7 @@ def decide_precision(arguments: TrainingArguments) -> bool:
     return asked == "auto" and switch is None and not arguments.fp16
 
 
-def agree_on_precision(arguments: TrainingArguments) -> None:
+def agree_on_precision(arguments: "TrainingArguments") -> None:
     """Take the first process's decision in all of them: two that share a machine may measure differently."""
     if arguments.world_size == 1:
         return

@@ -164,6 +164,7 @@ REMOTE_CODE = [
     "pair_output",
     "pair_rules",
     "pipeline_electra_rtd",
+    "precision",
     "release_push",
     "small_encoders",
     "stock_models",

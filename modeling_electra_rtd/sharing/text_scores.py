@@ -25,7 +25,6 @@ from ..data.workers import progress_bar
 from ..model_reference import find_model
 from ..objectives import OBJECTIVES
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, objective_trained, pools
-from ..precision import faster_precision
 from .pipeline_task import DiscriminatorLoader
 
 
@@ -116,9 +115,7 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
     tokenizer = load_tokenizer(reference)
     discriminator = DiscriminatorLoader.from_pretrained(reference.name, **reference.arguments)
     if bf16 is None:
-        bf16 = not _is_sum(objective or objective_trained(discriminator)) and (
-            faster_precision(discriminator.device.type) == "bf16"
-        )
+        bf16 = False if _is_sum(objective or objective_trained(discriminator)) else "auto"
     scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=bf16, objective=objective, **arguments)
     if scorer.device.type == "cpu":
         # For its attention: matrix products are faster than the fused kernel on rows as short as sentences.
