@@ -16,9 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
 from .backbones import longest_row
+from .vocabulary import padding_problem, vocabulary_size
 
+
+logger = logging.get_logger(__name__)
 
 TASK = "replaced-token-detection"
 # Of the probabilities of a word's tokens; "none" keeps the tokens apart.
@@ -160,8 +164,12 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             raise ValueError(
                 f"tokenizer {tokenizer.name_or_path!r} knows special tokens only; is its tokenizer.json missing?"
             )
-        if len(tokenizer) > model.config.vocab_size:
-            raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}")
+        if vocabulary_size(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {vocabulary_size(tokenizer)} tokens, the model {model.config.vocab_size}"
+            )
+        if problem := padding_problem(tokenizer, getattr(model.config, "discriminator_config", model.config)):
+            logger.warning(f"model {model.name_or_path!r}: {problem}")
         _check_batch_size(arguments.get("batch_size"))
         arguments.setdefault("task", TASK)
         super().__init__(model=model.eval(), tokenizer=tokenizer, **arguments)

@@ -23,6 +23,7 @@ FLOW = [
     "machine",
     "cpu_dropout",
     "encoder_inputs",
+    "vocabulary",
     "cpu_attention",
     "stock_models",
     "small_encoders",
@@ -160,6 +161,7 @@ REMOTE_CODE = [
     "release_push",
     "small_encoders",
     "stock_models",
+    "vocabulary",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 

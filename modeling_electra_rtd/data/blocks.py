@@ -16,6 +16,7 @@ import pyarrow.compute
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
+from ..vocabulary import vocabulary_size
 from .block_writing import (
     HASH_BITS,
     SPLITS,
@@ -293,7 +294,7 @@ def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -
     return {
         "name_or_path": name_or_path,
         "fingerprint": tokenizer_fingerprint(tokenizer),
-        "vocab_size": len(tokenizer),
+        "vocab_size": vocabulary_size(tokenizer),
         "mask_token_id": tokenizer.mask_token_id,
         "cls_token_id": tokenizer.cls_token_id,
         "sep_token_id": tokenizer.sep_token_id,

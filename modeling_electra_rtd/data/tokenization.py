@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..model_reference import ModelReference, find_model
+from ..vocabulary import vocabulary_size
 from .encoding import text_encoder
 
 
@@ -25,6 +27,9 @@ TOKENIZER_FILES = (
     *("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
 REQUIRED_TOKENS = ("mask_token", "cls_token", "sep_token", "pad_token")
+LISTED_TOKENS = 5
+
+logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFast:
@@ -67,6 +72,8 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
             f"tokenizer {name_or_path!r}: {vocabulary_file.name} has no {', '.join(absent)}; a vocabulary needs an "
             "entry for each of them, with the id that its model knows it by"
         )
+    if problem := _irregular_ids(tokenizer, vocabulary_file):
+        logger.warning("tokenizer %r: %s", name_or_path, problem)
     return tokenizer
 
 
@@ -99,8 +106,32 @@ def _absent_tokens(tokenizer: PreTrainedTokenizerFast, added: set[str] | None) -
     return sorted(needed - own.keys() - {None})
 
 
-def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:
+def _irregular_ids(tokenizer: PreTrainedTokenizerFast, file: Path) -> str | None:
+    """What is unusual about the ids of a vocabulary, which does no harm where tables have a row for the largest."""
+    vocabulary, size = tokenizer.get_vocab(), vocabulary_size(tokenizer)
+    unused, shared = size - len(set(vocabulary.values())), len(vocabulary) - len(set(vocabulary.values()))
+    if file.name == "vocab.txt":
+        lines: dict[str, list[str]] = {}
+        for number, word in enumerate(_lines_of(file), start=1):
+            lines.setdefault(word, []).append(str(number))
+        doubled = [f"{word!r} in lines {' and '.join(lines[word])}" for word in lines if len(lines[word]) > 1]
+        if doubled:
+            more = f" and {len(doubled) - LISTED_TOKENS} more" if len(doubled) > LISTED_TOKENS else ""
+            return (
+                f"{file} holds {len(doubled)} tokens more than once ({', '.join(doubled[:LISTED_TOKENS])}{more}); the "
+                f"last line of each counts, and the model has rows for all {size} ids"
+            )
+    found = [f"{unused} of {size} ids have no token"] * (unused > 0)
+    found += [f"{shared} tokens share their id with another"] * (shared > 0)
+    return f"{' and '.join(found)} in {file.name}" if found else None
+
+
+def _lines_of(path: Path) -> list[str]:
     with path.open(encoding="utf-8") as file:
-        words = [line.rstrip("\n") for line in file]
+        return [line.rstrip("\n") for line in file]
+
+
+def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:
+    words = _lines_of(path)
     lowercase = all(word == word.lower() for word in words if not word.startswith("["))
     return BertTokenizer(vocab={word: index for index, word in enumerate(words)}, do_lower_case=lowercase)

@@ -3,6 +3,8 @@
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from ..vocabulary import vocabulary_size
+
 
 # Byte-level BPE and SentencePiece mark the tokens that start a word with the space before it.
 _SPACES = ("Ġ", "▁")
@@ -10,7 +12,7 @@ _WORDPIECE_CONTINUES = "##"
 
 
 def continuing_tokens(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """`(len(tokenizer),)` bool: tokens that go on with the word of the token before them.
+    """`(vocabulary,)` bool: tokens that go on with the word of the token before them.
 
     Punctuation and special tokens are words of their own.
 
@@ -18,7 +20,7 @@ def continuing_tokens(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
         ValueError: for a vocabulary that marks neither the start nor the continuation of words.
     """
     vocabulary = tokenizer.get_vocab()
-    continues = np.zeros(len(tokenizer), dtype=bool)
+    continues = np.zeros(vocabulary_size(tokenizer), dtype=bool)
     special = set(tokenizer.all_special_tokens)
     if any(token.startswith(_WORDPIECE_CONTINUES) and len(token) > 2 for token in vocabulary):
         marked = [token for token in vocabulary if token.startswith(_WORDPIECE_CONTINUES) and len(token) > 2]

@@ -16,12 +16,14 @@ import transformers
 from datasets import Dataset, concatenate_datasets
 from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.utils import logging
 
 from ..backbones import longest_row
 from ..cpu_attention import use_cpu_layers
 from ..data.tokenization import load_tokenizer
 from ..machine import tune_cpu_memory
 from ..model_reference import ModelReference
+from ..vocabulary import padding_problem, vocabulary_size
 from .heads import load_config
 from .reading import TaskData
 from .recipes import KINDS, kind_options
@@ -29,6 +31,8 @@ from .tasks import Task
 from .trainer import FinetuningTrainer, inputs_only
 from .training_args import FinetuningArguments
 
+
+logger = logging.get_logger(__name__)
 
 RECORD = "record.json"
 
@@ -234,19 +238,16 @@ class TaskRun:
         return examples
 
     def _check_vocabulary(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        """Embeddings may be padded to a round number, and both must mean the same token by padding."""
-        unused = config.vocab_size - len(tokenizer)
+        """Embeddings may be padded to a round number."""
+        size = vocabulary_size(tokenizer)
+        unused = config.vocab_size - size
         if not 0 <= unused <= max(128, config.vocab_size // 10):
             raise ValueError(
-                f"{self.checkpoint}: its tokenizer has {len(tokenizer)} tokens, but the model has embeddings for "
+                f"{self.checkpoint}: its tokenizer has {size} tokens, but the model has embeddings for "
                 f"{config.vocab_size}; the tokenizer is another model's"
             )
-        padding = getattr(config, "pad_token_id", None)
-        if padding is not None and padding != tokenizer.pad_token_id:
-            raise ValueError(
-                f"{self.checkpoint}: its tokenizer pads with token {tokenizer.pad_token_id}, but the model with "
-                f"{padding}; the tokenizer is another model's"
-            )
+        if problem := padding_problem(tokenizer, config):
+            logger.warning(f"{self.checkpoint}: {problem}")
 
 
 def write_json(path: Path, value: Any) -> None:
