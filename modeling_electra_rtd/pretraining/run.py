@@ -218,8 +218,8 @@ def build_model(
         )
         if vocabulary_size(tokenizer) > model.config.vocab_size:
             raise ValueError(
-                f"the tokenizer has {vocabulary_size(tokenizer)} tokens, but {recipe.discriminator_checkpoint} has a vocabulary "
-                f"of {model.config.vocab_size}; continue with the checkpoint's own tokenizer"
+                f"the tokenizer has {vocabulary_size(tokenizer)} tokens, but {recipe.discriminator_checkpoint} has a "
+                f"vocabulary of {model.config.vocab_size}; continue with the checkpoint's own tokenizer"
             )
         if recipe.attn_implementation is not None:
             model.set_attn_implementation(recipe.attn_implementation)
