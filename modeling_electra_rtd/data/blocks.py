@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -26,10 +27,10 @@ from .block_writing import (
     block_features,
     write_share,
 )
-from .documents import FileReport, check_files, share_dataset
+from .documents import FileReport, check_files, hint_at_lines, share_dataset
 from .encoding import explain_speed
 from .new_folder import new_folder
-from .shares import Share, check_document_boundary, find_files, share_files
+from .shares import Share, check_document_boundary, find_files, share_files, table_reader
 from .tokenization import load_tokenizer, tokenizer_fingerprint
 from .workers import progress_bar, run_tasks
 
@@ -37,6 +38,8 @@ from .workers import progress_bar, run_tasks
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_blocks(
@@ -106,6 +109,8 @@ def prepare_blocks(
             files, skipped = check_files(
                 find_files(corpus, text_column), documents, text_column, skip_invalid_files, processes, progress
             )
+            if hint := hint_at_lines(files, documents):
+                logger.warning("%s", hint)
             sources = [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in files]
             shares = share_files([file.path for file in files], documents)
         else:
@@ -113,6 +118,8 @@ def prepare_blocks(
             shares = share_dataset(dataset, dataset_name, dataset_split)
         reports = _write_shares(shares, settings, folder, processes, progress)
         counts = _assemble(reports, max_length, folder)
+        if validation_fraction and not counts["validation"].documents:
+            _explain_no_validation(counts["train"].documents, None if all(map(_is_table, sources)) else documents)
         # Blocks are ids: without the tokenizer that made them they mean nothing, wherever the folder is moved.
         loaded.save_pretrained(os.path.join(folder, TOKENIZER))
         seconds = time.perf_counter() - started
@@ -239,6 +246,21 @@ def _threshold_for_two_splits(reports: list[ShareReport], threshold: int) -> int
     if threshold == 0 or smallest == largest:
         return threshold
     return min(max(threshold, smallest + 1), largest)
+
+
+def _is_table(source: dict[str, Any]) -> bool:
+    return "dataset" in source or table_reader(source["path"]) is not None
+
+
+def _explain_no_validation(documents: int, boundary: str | None) -> None:
+    found = "one document" if documents == 1 else f"{documents} copies of one document"
+    finer = {"file": " (--documents blank_line or line)", "blank_line": " (--documents line)"}.get(boundary, "")
+    logger.warning(
+        "the validation split is empty: the corpus is %s, which train has; to evaluate, give more text or divide it "
+        "otherwise%s - another validation_fraction does not help",
+        found,
+        finer,
+    )
 
 
 def _assemble(reports: list[ShareReport], max_length: int, folder: str) -> dict[str, SplitCounts]:

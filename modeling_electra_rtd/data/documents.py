@@ -7,10 +7,11 @@ import glob
 import gzip
 import hashlib
 import io
+import itertools
 import logging
 import lzma
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from datasets import IterableDataset, load_dataset
@@ -31,17 +32,23 @@ from .workers import progress_bar, run_tasks
 # Reading alone is fast: below this many bytes for each, starting processes takes longer than it saves.
 CHECK_BYTES_PER_PROCESS = 2**26
 LISTED_COLUMNS = 10
+# A file of so many lines in one piece, or of documents as long as this on average, may be one text a line.
+LINES_WITHOUT_BLANK = 10
+LINES_OF_A_DOCUMENT = 200
+HEAD_LINES = 1000
 
 logger = logging.getLogger(__name__)
 
 
 class FileReport(NamedTuple):
-    """One file of a corpus: what identifies it, and why it cannot be read (None if it can)."""
+    """One file of a corpus: what identifies it, why it cannot be read (None if it can), and what it holds."""
 
     path: str
     size: int
     sha256: str
     problem: str | None
+    documents: int = 0
+    lines: int = 0
 
 
 def share_dataset(dataset: str, name: str | None, split: str) -> list[Share]:
@@ -126,14 +133,49 @@ def check_file(path: str, documents: str, text_column: str, report: Callable[[in
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     problem = None
+    count = lines = 0
     try:
-        for _ in read_share([whole_file(path)], documents, text_column):
-            pass
+        for text in read_share([whole_file(path)], documents, text_column):
+            count += 1
+            lines += text.count("\n") + 1
     except ValueError as error:
         problem = str(error)
     size = os.path.getsize(path)
     report(size)
-    return FileReport(path, size, sha256, problem)
+    return FileReport(path, size, sha256, problem, count, lines)
+
+
+def hint_at_lines(files: Iterable[FileReport], documents: str) -> str | None:
+    """Advice where blank lines were to separate documents, and text files have next to none; else None."""
+    if documents != "blank_line":
+        return None
+    undivided = [
+        file
+        for file in files
+        if not table_reader(file.path)
+        and file.lines >= (LINES_WITHOUT_BLANK if file.documents == 1 else LINES_OF_A_DOCUMENT * file.documents)
+        and file.lines
+    ]
+    if not undivided:
+        return None
+    first, more = undivided[0], f" (and {len(undivided) - 1} files more)" if len(undivided) > 1 else ""
+    return (
+        f"{first.path}: {first.lines:,} lines are {first.documents:,} document{'s' * (first.documents > 1)}, because "
+        f"blank lines separate them and there are so few{more}; where every line is a text of its own, choose "
+        "--documents line"
+    )
+
+
+def read_head(path: str) -> FileReport:
+    """Documents and lines among the first lines of a text file, for `hint_at_lines`; of a table none are read."""
+    try:
+        lines = (
+            [] if table_reader(path) else [*itertools.islice(_lines(whole_file(path), keep_blank=True), HEAD_LINES)]
+        )
+    except ValueError as error:
+        return FileReport(path, 0, "", str(error))
+    starts = sum(bool(line) and not before for before, line in zip(["", *lines], lines, strict=False))
+    return FileReport(path, 0, "", None, starts, sum(map(bool, lines)))
 
 
 def _open_zstandard(path: str) -> BinaryIO:

@@ -1,5 +1,6 @@
 """Blocks made while training reads them: for a corpus too large to prepare, or read only once."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,11 +8,17 @@ from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 
 from .block_writing import block_features
-from .documents import read_share, share_dataset
+from .documents import hint_at_lines, read_head, read_share, share_dataset
 from .encoding import DocumentEncoder, explain_speed
 from .packing import BlockPacker
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer
+
+
+# Enough to see how a corpus is laid out, before the first block is made of it.
+FILES_LOOKED_INTO = 10
+
+logger = logging.getLogger(__name__)
 
 
 def stream_blocks(
@@ -57,7 +64,11 @@ def stream_blocks(
     BlockPacker(max_length, *special_token_ids)  # refuses an impossible max_length before any work starts
     explain_speed(loaded.backend_tokenizer.to_str(), tokenizer)
     if corpus is not None:
-        shares = share_files(find_files(corpus, text_column), documents)
+        paths = find_files(corpus, text_column)
+        heads = [read_head(path) for path in paths[:FILES_LOOKED_INTO]] if documents == "blank_line" else []
+        if hint := hint_at_lines(heads, documents):
+            logger.warning("%s", hint)
+        shares = share_files(paths, documents)
     else:
         shares = share_dataset(dataset, dataset_name, dataset_split)
     stream = IterableDataset.from_generator(
