@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 from tokenizers.models import WordPiece
@@ -35,7 +36,8 @@ logger = logging.getLogger(__name__)
 def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFast:
     """Loads a fast tokenizer from the Hub or a folder, also one that holds only `tokenizer.json` or `vocab.txt`.
 
-    A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter.
+    A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter,
+    and then stripping accents unless a word has one.
 
     Args:
         name_or_path: any name that `find_model` takes.
@@ -116,10 +118,11 @@ def _irregular_ids(tokenizer: PreTrainedTokenizerFast, file: Path) -> str | None
             lines.setdefault(word, []).append(str(number))
         doubled = [f"{word!r} in lines {' and '.join(lines[word])}" for word in lines if len(lines[word]) > 1]
         if doubled:
+            count = "a token" if len(doubled) == 1 else f"{len(doubled)} tokens"
             more = f" and {len(doubled) - LISTED_TOKENS} more" if len(doubled) > LISTED_TOKENS else ""
             return (
-                f"{file} holds {len(doubled)} tokens more than once ({', '.join(doubled[:LISTED_TOKENS])}{more}); the "
-                f"last line of each counts, and the model has rows for all {size} ids"
+                f"{file} holds {count} more than once ({', '.join(doubled[:LISTED_TOKENS])}{more}); the last line of "
+                f"each counts, and the model has rows for all {size} ids"
             )
     found = [f"{unused} of {size} ids have no token"] * (unused > 0)
     found += [f"{shared} tokens share their id with another"] * (shared > 0)
@@ -134,4 +137,10 @@ def _lines_of(path: Path) -> list[str]:
 def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:
     words = _lines_of(path)
     lowercase = all(word == word.lower() for word in words if not word.startswith("["))
-    return BertTokenizer(vocab={word: index for index, word in enumerate(words)}, do_lower_case=lowercase)
+    # Words with accents would never be found if texts lost theirs.
+    has_accents = any(unicodedata.category(c) == "Mn" for word in words for c in unicodedata.normalize("NFD", word))
+    return BertTokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        do_lower_case=lowercase,
+        strip_accents=False if has_accents else None,
+    )

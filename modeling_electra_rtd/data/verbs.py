@@ -18,6 +18,12 @@ def _add_tokenizer(add: AddVerb) -> None:
     sub.add_argument("--vocab-size", type=int, default=30522)
     sub.add_argument("--min-frequency", type=int, default=2, help="occurrences a piece needs")
     sub.add_argument("--lowercase", action=argparse.BooleanOptionalAction, default=True)
+    sub.add_argument(
+        "--strip-accents",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="take the marks off letters, as uncased BERT does",
+    )
 
 
 def _tokenizer(arguments: argparse.Namespace) -> None:
@@ -30,6 +36,7 @@ def _tokenizer(arguments: argparse.Namespace) -> None:
         vocab_size=arguments.vocab_size,
         min_frequency=arguments.min_frequency,
         lowercase=arguments.lowercase,
+        strip_accents=arguments.strip_accents,
         documents=arguments.documents,
         text_column=arguments.text_column,
         skip_invalid_files=arguments.skip_invalid_files,
