@@ -54,6 +54,7 @@ FLOW = [
     "data.word_cache",
     "data.encoding",
     "data.tokenization",
+    "data.unknown_tokens",
     "data.characters",
     "data.tokenizer_training",
     "data.packing",

@@ -36,6 +36,7 @@ class BlockSettings(NamedTuple):
     cls_token_id: int
     sep_token_id: int
     pad_token_id: int
+    unk_token_id: int | None
     max_length: int
     documents: str
     text_column: str
@@ -48,10 +49,12 @@ class BlockSettings(NamedTuple):
 
 
 class SplitCounts(NamedTuple):
-    """Sizes of one split; `tokens` are those of the text, `filled` positions also hold [CLS] and [SEP]."""
+    """Sizes of one split; `tokens` are those of the text, `unknown_tokens` the [UNK] among them; `filled` positions
+    also hold [CLS] and [SEP]."""
 
     documents: int = 0
     tokens: int = 0
+    unknown_tokens: int = 0
     blocks: int = 0
     filled: int = 0
 
@@ -121,6 +124,7 @@ class _SplitWriter:
 
     def __init__(self, path: str, settings: BlockSettings):
         self._packer = settings.packer()
+        self._unk_token_id = settings.unk_token_id
         self._features = block_features(settings.max_length)
         self._writer = ArrowWriter(features=self._features, path=path, writer_batch_size=BLOCKS_PER_BATCH)
         self._pending: list[Block] = []
@@ -128,7 +132,9 @@ class _SplitWriter:
 
     def add(self, token_ids: list[int]) -> None:
         self._counts = self._counts._replace(
-            documents=self._counts.documents + 1, tokens=self._counts.tokens + len(token_ids)
+            documents=self._counts.documents + 1,
+            tokens=self._counts.tokens + len(token_ids),
+            unknown_tokens=self._counts.unknown_tokens + token_ids.count(self._unk_token_id),
         )
         self._pending += self._packer.add(token_ids)
         if len(self._pending) >= BLOCKS_PER_BATCH:

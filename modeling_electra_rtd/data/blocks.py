@@ -32,6 +32,7 @@ from .encoding import explain_speed
 from .new_folder import new_folder
 from .shares import Share, check_document_boundary, find_files, share_files, table_reader
 from .tokenization import load_tokenizer, tokenizer_fingerprint
+from .unknown_tokens import REFUSED_SHARE, check_unknown, count_ids, lost_characters, without_punctuation
 from .workers import progress_bar, run_tasks
 
 
@@ -78,7 +79,7 @@ def prepare_blocks(
 
     Raises:
         ValueError: an argument is out of its range, the folder is taken, the tokenizer does not fit, a file cannot be
-            read, or there is no document.
+            read, there is no document, or nearly all its tokens are unknown.
     """
     if (corpus is None) == (dataset is None):
         raise ValueError("give either corpus or dataset, not both and not neither")
@@ -94,6 +95,7 @@ def prepare_blocks(
         cls_token_id=loaded.cls_token_id,
         sep_token_id=loaded.sep_token_id,
         pad_token_id=loaded.pad_token_id,
+        unk_token_id=loaded.unk_token_id,
         max_length=max_length,
         documents=documents,
         text_column=text_column,
@@ -102,6 +104,8 @@ def prepare_blocks(
     )
     settings.packer()  # refuses an impossible max_length before any work starts
     explain_speed(settings.tokenizer, tokenizer)
+    if lost := lost_characters(loaded):
+        logger.warning("tokenizer %r: %s", tokenizer, lost)
     started = time.perf_counter()
     with new_folder(output_dir) as folder, _quiet(not progress):
         skipped: list[FileReport] = []
@@ -118,6 +122,7 @@ def prepare_blocks(
             shares = share_dataset(dataset, dataset_name, dataset_split)
         reports = _write_shares(shares, settings, folder, processes, progress)
         counts = _assemble(reports, max_length, folder)
+        _check_unknown_tokens(counts, folder, loaded, tokenizer)
         if validation_fraction and not counts["validation"].documents:
             _explain_no_validation(counts["train"].documents, None if all(map(_is_table, sources)) else documents)
         # Blocks are ids: without the tokenizer that made them they mean nothing, wherever the folder is moved.
@@ -248,6 +253,20 @@ def _threshold_for_two_splits(reports: list[ShareReport], threshold: int) -> int
     return min(max(threshold, smallest + 1), largest)
 
 
+def _check_unknown_tokens(
+    counts: dict[str, SplitCounts], folder: str, tokenizer: PreTrainedTokenizerBase, name: str
+) -> None:
+    unknown = sum(split.unknown_tokens for split in counts.values())
+    tokens = sum(split.tokens for split in counts.values())
+    if unknown > tokens * REFUSED_SHARE / 2:
+        # Unknown words stand between commas and full stops, which are known and say nothing.
+        rows = [datasets.load_from_disk(os.path.join(folder, split)) for split in SPLITS if counts[split].blocks]
+        tokens = without_punctuation(
+            count_ids([split.data.column("input_ids") for split in rows], tokenizer), tokenizer
+        )
+    check_unknown(unknown, tokens, f"the corpus as tokenizer {name!r} reads it")
+
+
 def _is_table(source: dict[str, Any]) -> bool:
     return "dataset" in source or table_reader(source["path"]) is not None
 
@@ -306,6 +325,7 @@ def _describe_split(counts: SplitCounts, max_length: int) -> dict[str, Any]:
     return {
         "documents": counts.documents,
         "tokens": counts.tokens,
+        "unknown_tokens": counts.unknown_tokens,
         "blocks": counts.blocks,
         "positions": positions,
         "fill_fraction": round(counts.filled / positions, 6) if positions else 0.0,

@@ -13,6 +13,7 @@ from .encoding import DocumentEncoder, explain_speed
 from .packing import BlockPacker
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer
+from .unknown_tokens import UnknownTally, lost_characters
 
 
 # Enough to see how a corpus is laid out, before the first block is made of it.
@@ -50,7 +51,8 @@ def stream_blocks(
         shuffle_buffer_blocks: blocks held in memory to shuffle (about 2 KB each at length 128); 0: corpus order.
 
     Raises:
-        ValueError: an argument is out of its range, the tokenizer does not fit, or a path or dataset does not exist.
+        ValueError: an argument is out of its range, the tokenizer does not fit, or a path or dataset does not exist;
+            while it is read, as soon as nearly all its tokens are unknown.
     """
     if (corpus is None) == (dataset is None):
         raise ValueError("give either corpus or dataset, not both and not neither")
@@ -63,6 +65,8 @@ def stream_blocks(
     special_token_ids = (loaded.cls_token_id, loaded.sep_token_id, loaded.pad_token_id)
     BlockPacker(max_length, *special_token_ids)  # refuses an impossible max_length before any work starts
     explain_speed(loaded.backend_tokenizer.to_str(), tokenizer)
+    if lost := lost_characters(loaded):
+        logger.warning("tokenizer %r: %s", tokenizer, lost)
     if corpus is not None:
         paths = find_files(corpus, text_column)
         heads = [read_head(path) for path in paths[:FILES_LOOKED_INTO]] if documents == "blank_line" else []
@@ -79,6 +83,7 @@ def stream_blocks(
             "shares": shares,
             "backend": loaded.backend_tokenizer.to_str(),
             "packer_arguments": (max_length, *special_token_ids),
+            "unk_token_id": loaded.unk_token_id,
             "documents": documents,
             "text_column": text_column,
         },
@@ -89,14 +94,22 @@ def stream_blocks(
 
 
 def _blocks_of_shares(
-    shares: list[Share], backend: str, packer_arguments: tuple[int, int, int, int], documents: str, text_column: str
+    shares: list[Share],
+    backend: str,
+    packer_arguments: tuple[int, int, int, int],
+    unk_token_id: int | None,
+    documents: str,
+    text_column: str,
 ) -> Iterator[dict[str, Any]]:
     encoder = DocumentEncoder(backend)
+    tally = UnknownTally(unk_token_id)
     for share in shares:
         # A packer for each share, so that the blocks do not depend on which shares a worker happens to read.
         packer = BlockPacker(*packer_arguments)
         for _, token_ids in encoder.encode(read_share(share, documents, text_column)):
+            tally.add(token_ids)
             for block in packer.add(token_ids):
                 yield block._asdict()
+        tally.look()
         for block in packer.flush():
             yield block._asdict()

@@ -78,7 +78,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     )
     for split, counts in manifest["splits"].items():
         print(
-            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens in {counts['blocks']:,} blocks "
+            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens "
+            f"({counts['unknown_tokens']:,} unknown) in {counts['blocks']:,} blocks "
             f"({counts['fill_fraction']:.1%} filled)"
         )
     print(f"{manifest['bytes_per_second'] / 1e6:.1f} MB/s; blocks in {arguments.output_dir}")

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ..backbones import longest_row
 from ..cpu_attention import use_cpu_layers
 from ..data.tokenization import load_tokenizer
+from ..data.unknown_tokens import warn_of_unknown
 from ..machine import tune_cpu_memory
 from ..model_reference import ModelReference
 from ..vocabulary import padding_problem, vocabulary_size
@@ -83,6 +84,12 @@ class TaskRun:
         self.validation_splits = [name for name in self.examples if name.startswith("validation")]
         self.features = {
             split: self.kind.features(examples, training=split == "train") for split, examples in self.examples.items()
+        }
+        self.unknown_token_share = {
+            split: round(
+                warn_of_unknown(features.data.column("input_ids"), tokenizer, f"the {split} split of {task.name}"), 6
+            )
+            for split, features in self.features.items()
         }
 
     def described(self) -> dict[str, Any]:

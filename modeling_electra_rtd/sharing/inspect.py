@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..corruption import split_uniforms
 from ..cpu_attention import use_cpu_layers
@@ -19,6 +20,7 @@ from ..data.documents import read_lines
 from ..data.new_folder import check_new_file, new_file
 from ..data.shares import compression, find_files, table_reader
 from ..data.tokenization import load_tokenizer
+from ..data.unknown_tokens import unknown_share_problem
 from ..data.word_starts import continuing_tokens
 from ..data.workers import progress_bar
 from ..machine import bf16_is_fast
@@ -26,6 +28,9 @@ from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
 from .pipeline_task import DiscriminatorLoader
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ def inspect_text(
     # In bf16 the last digits shown would not be the model's own.
     pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
     (tokens,) = _inspected(pipeline, [pipeline.tokenize(text)], seed)
+    unknown = sum(token.original == tokenizer.unk_token for token in tokens)
+    if problem := unknown_share_problem(unknown, len(tokens), "the text"):
+        logger.warning(problem)
     return tokens
 
 
@@ -163,13 +171,17 @@ def inspect_file(
     bf16 = bf16_is_fast() if bf16 is None else bf16
     inspected = inspect_texts(loaded, tokenizer, to_read, seed, bf16)
     size = None if table_reader(path) or compression(path) else os.path.getsize(path)
-    number = 0
+    number = unknown = count = 0
     with new_file(output) as unfinished, open(unfinished, "x", encoding="utf-8") as written:
         with progress_bar("inspecting", size, progress) as bar:
             for number, (text, tokens) in enumerate(zip(texts, inspected, strict=True), start=1):
                 line = {"line": number, "text": text, "tokens": [dataclasses.asdict(token) for token in tokens]}
                 written.write(json.dumps(line, ensure_ascii=False) + "\n")
                 bar.update(len(text.encode()) + 1)
+                unknown += sum(token.original == tokenizer.unk_token for token in tokens)
+                count += len(tokens)
+    if problem := unknown_share_problem(unknown, count, file):
+        logger.warning(problem)
     return number
 
 
