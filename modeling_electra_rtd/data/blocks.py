@@ -32,7 +32,7 @@ from .encoding import explain_speed
 from .new_folder import new_folder
 from .shares import Share, check_document_boundary, find_files, share_files, table_reader
 from .tokenization import load_tokenizer, tokenizer_fingerprint
-from .unknown_tokens import REFUSED_SHARE, check_unknown, count_ids, lost_characters, without_punctuation
+from .unknown_tokens import WARNED_SHARE, check_unknown, count_ids, lost_characters, without_punctuation
 from .workers import progress_bar, run_tasks
 
 
@@ -258,13 +258,11 @@ def _check_unknown_tokens(
 ) -> None:
     unknown = sum(split.unknown_tokens for split in counts.values())
     tokens = sum(split.tokens for split in counts.values())
-    if unknown > tokens * REFUSED_SHARE / 2:
-        # Unknown words stand between commas and full stops, which are known and say nothing.
-        rows = [datasets.load_from_disk(os.path.join(folder, split)) for split in SPLITS if counts[split].blocks]
-        tokens = without_punctuation(
-            count_ids([split.data.column("input_ids") for split in rows], tokenizer), tokenizer
-        )
-    check_unknown(unknown, tokens, f"the corpus as tokenizer {name!r} reads it")
+    if unknown <= WARNED_SHARE * tokens:
+        return
+    rows = [datasets.load_from_disk(os.path.join(folder, split)) for split in SPLITS if counts[split].blocks]
+    words = without_punctuation(count_ids([split.data.column("input_ids") for split in rows], tokenizer), tokenizer)
+    check_unknown(unknown, tokens, words, f"the corpus as tokenizer {name!r} reads it")
 
 
 def _is_table(source: dict[str, Any]) -> bool:

@@ -36,11 +36,12 @@ def unknown_share_problem(unknown: int, tokens: int, of_what: str) -> str | None
     )
 
 
-def check_unknown(unknown: int, tokens: int, of_what: str) -> None:
+def check_unknown(unknown: int, tokens: int, words: int, of_what: str) -> None:
     """Warns of unknown tokens, where they are more than `WARNED_SHARE`.
 
     Args:
         tokens: all of them, but what the template puts around a text.
+        words: those that are not punctuation: unknown words stand between commas, which are known and say nothing.
 
     Raises:
         ValueError: nearly all are unknown.
@@ -49,7 +50,7 @@ def check_unknown(unknown: int, tokens: int, of_what: str) -> None:
     if problem is None:
         return
     way_out = "train a tokenizer on such texts (electra-rtd tokenizer; --algorithm bpe knows every text)"
-    if unknown > REFUSED_SHARE * tokens:
+    if unknown > REFUSED_SHARE * words:
         raise ValueError(f"{problem}, and there is nearly nothing else to learn from; {way_out}")
     logger.warning("%s; %s", problem, way_out)
 
@@ -155,4 +156,4 @@ class UnknownTally:
         if self._has_spoken or self.unknown <= WARNED_SHARE * self.tokens:
             return
         self._has_spoken = True
-        check_unknown(self.unknown, self.tokens, "the stream so far")
+        check_unknown(self.unknown, self.tokens, self.tokens, "the stream so far")
