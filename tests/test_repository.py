@@ -24,6 +24,7 @@ FLOW = [
     "cpu_dropout",
     "encoder_inputs",
     "vocabulary",
+    "text_encoding",
     "cpu_attention",
     "stock_models",
     "small_encoders",
@@ -163,6 +164,7 @@ REMOTE_CODE = [
     "release_push",
     "small_encoders",
     "stock_models",
+    "text_encoding",
     "vocabulary",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}

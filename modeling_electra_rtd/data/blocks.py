@@ -17,6 +17,7 @@ import pyarrow.compute
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
+from ..text_encoding import text_backend
 from ..vocabulary import vocabulary_size
 from .block_writing import (
     HASH_BITS,
@@ -91,7 +92,7 @@ def prepare_blocks(
     check_document_boundary(documents)
     loaded = load_tokenizer(tokenizer)
     settings = BlockSettings(
-        tokenizer=loaded.backend_tokenizer.to_str(),
+        tokenizer=text_backend(loaded),
         cls_token_id=loaded.cls_token_id,
         sep_token_id=loaded.sep_token_id,
         pad_token_id=loaded.pad_token_id,

@@ -16,7 +16,10 @@ logger = logging.getLogger(__name__)
 def text_encoder(backend: str) -> Tokenizer:
     """The backend tokenizer, given as JSON, for a corpus: it neither truncates nor pads, whatever was saved with it.
 
-    In a corpus, "[MASK]" is text like any other: it is split, so that no document can forge a special token.
+    In a corpus, "[MASK]" is text like any other: it is split, so that no document can forge a control token.
+
+    Args:
+        backend: as `text_encoding.text_backend` makes it, for which a user's own special tokens are not special.
     """
     encoder = Tokenizer.from_str(backend)
     encoder.no_truncation()
@@ -36,7 +39,7 @@ class DocumentEncoder:
     """Documents -> the ids that `text_encoder` gives them; words are remembered where the tokenizer allows it.
 
     Args:
-        backend: the backend tokenizer as JSON.
+        backend: see `text_encoder`.
     """
 
     def __init__(self, backend: str):

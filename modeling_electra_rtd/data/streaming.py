@@ -7,6 +7,7 @@ from typing import Any
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 
+from ..text_encoding import text_backend
 from .block_writing import block_features
 from .documents import hint_at_lines, read_head, read_share, share_dataset
 from .encoding import DocumentEncoder, explain_speed
@@ -64,7 +65,8 @@ def stream_blocks(
     loaded = load_tokenizer(tokenizer)
     special_token_ids = (loaded.cls_token_id, loaded.sep_token_id, loaded.pad_token_id)
     BlockPacker(max_length, *special_token_ids)  # refuses an impossible max_length before any work starts
-    explain_speed(loaded.backend_tokenizer.to_str(), tokenizer)
+    backend = text_backend(loaded)
+    explain_speed(backend, tokenizer)
     if lost := lost_characters(loaded):
         logger.warning("tokenizer %r: %s", tokenizer, lost)
     if corpus is not None:
@@ -81,7 +83,7 @@ def stream_blocks(
         # The only list among them: `datasets` divides lists, and nothing else, between nodes and loader workers.
         gen_kwargs={
             "shares": shares,
-            "backend": loaded.backend_tokenizer.to_str(),
+            "backend": backend,
             "packer_arguments": (max_length, *special_token_ids),
             "unk_token_id": loaded.unk_token_id,
             "documents": documents,

@@ -10,18 +10,11 @@ from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..model_reference import ModelReference, find_model
+from ..text_encoding import CONVENTIONAL_TOKENS, complete, text_backend
 from ..vocabulary import vocabulary_size
 from .encoding import text_encoder
 
 
-# What the published vocabularies call these tokens, for folders that hold a vocabulary but do not say which is which.
-CONVENTIONAL_TOKENS = {
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
 # What a vocabulary is read from, in the order of preference; the last ones are SentencePiece's.
 TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
@@ -36,6 +29,7 @@ logger = logging.getLogger(__name__)
 def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFast:
     """Loads a fast tokenizer from the Hub or a folder, also one that holds only `tokenizer.json` or `vocab.txt`.
 
+    One that puts no [CLS] and [SEP] around a text, or pads before it, is completed, with a warning (`complete`).
     A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter,
     and then stripping accents unless a word has one.
 
@@ -74,6 +68,8 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
             f"tokenizer {name_or_path!r}: {vocabulary_file.name} has no {', '.join(absent)}; a vocabulary needs an "
             "entry for each of them, with the id that its model knows it by"
         )
+    for change in complete(tokenizer):
+        logger.warning("tokenizer %r: %s", name_or_path, change)
     if problem := _irregular_ids(tokenizer, vocabulary_file):
         logger.warning("tokenizer %r: %s", name_or_path, problem)
     return tokenizer
@@ -81,7 +77,7 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A sha256 (hexadecimal) over everything that decides which ids a text gets, wherever it was loaded from."""
-    description = json.loads(text_encoder(tokenizer.backend_tokenizer.to_str()).to_str())
+    description = json.loads(text_encoder(text_backend(tokenizer)).to_str())
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 

@@ -24,6 +24,7 @@ from ..data.tokenization import load_tokenizer
 from ..data.unknown_tokens import warn_of_unknown
 from ..machine import tune_cpu_memory
 from ..model_reference import ModelReference
+from ..text_encoding import reading_tokenizer
 from ..vocabulary import padding_problem, vocabulary_size
 from .heads import load_config
 from .reading import TaskData
@@ -62,7 +63,7 @@ class TaskRun:
             # Beam search over the whole split costs more than the epoch before it.
             self.values.setdefault("eval_strategy", "no")
         self.settings = FinetuningArguments(**self.values)
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = self.tokenizer = load_tokenizer(checkpoint)
         config = load_config(checkpoint)
         self._check_vocabulary(tokenizer, config)
         # A bare tokenizer.json does not say that its model has segments; the second text of a pair is one.
@@ -71,7 +72,7 @@ class TaskRun:
         self.kind = KINDS[task.kind](
             task=task,
             labels=tuple(data.labels),
-            tokenizer=tokenizer,
+            tokenizer=reading_tokenizer(tokenizer),
             max_length=min(self.settings.max_length, longest_row(config) or sys.maxsize),
             **self.options,
         )
@@ -224,7 +225,7 @@ class TaskRun:
             train_dataset=self.features["train"],
             eval_dataset=self.features["validation"],
             data_collator=inputs_only(self.kind.collator(), self.kind.label_names),
-            processing_class=self.kind.tokenizer,
+            processing_class=self.tokenizer,
             score=score,
             loss=self.kind.loss,
             callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
