@@ -6,6 +6,7 @@ of these, nor padding, nor a mask: control tokens in a text are text. Special to
 
 import copy
 import json
+import re
 from typing import Any
 
 
@@ -17,6 +18,8 @@ CONVENTIONAL_TOKENS = {
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
+# Begins the pattern that cuts control tokens in two.
+CONTROL_CUT = "(?#control tokens)"
 # What a class of tokenizers makes a template of when it is loaded, whatever its file says.
 _TEMPLATE_SWITCHES = ("add_bos_token", "add_eos_token")
 
@@ -75,6 +78,44 @@ def complete(tokenizer: Any) -> list[str]:
     return changes
 
 
+def text_encoder_of(tokenizer_class: Any, backend: str) -> Any:
+    """A backend tokenizer that encodes texts: it neither truncates nor pads, whatever was saved with it, and gives
+    what is written in a text no control token.
+
+    Args:
+        tokenizer_class: `tokenizers.Tokenizer`.
+        backend: as `text_backend` makes it.
+    """
+    encoder = tokenizer_class.from_str(backend)
+    encoder.no_truncation()
+    encoder.no_padding()
+    encoder.encode_special_tokens = True
+    description = json.loads(backend)
+    # A vocabulary may hold a control token as a piece, Unigram's as its most likely one: texts are cut within it.
+    pieces = [
+        re.escape(token["content"][0]) + f"(?={re.escape(token['content'][1:])})"
+        for token in description["added_tokens"]
+        if token["special"] and len(token["content"]) > 1 and _is_written(encoder, token)
+    ]
+    if not pieces:
+        return encoder
+    pattern = {"Regex": CONTROL_CUT + "|".join(pieces)}
+    cut = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    steps = [step for step in (description["pre_tokenizer"], cut) if step is not None]
+    description["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    encoder = tokenizer_class.from_str(json.dumps(description))
+    encoder.no_truncation()
+    encoder.no_padding()
+    encoder.encode_special_tokens = True
+    return encoder
+
+
+def _is_written(encoder: Any, token: dict[str, Any]) -> bool:
+    content = token["content"]
+    texts = (content, f"a {content} a", f"a{content}a")
+    return any(token["id"] in encoder.encode(text, add_special_tokens=False).ids for text in texts)
+
+
 def reading_tokenizer(tokenizer: Any) -> Any:
     """A copy that encodes any text, pair or batch as pre-training does; to read with, not to be saved.
 
@@ -83,7 +124,7 @@ def reading_tokenizer(tokenizer: Any) -> Any:
     """
     reader = copy.deepcopy(tokenizer)
     complete(reader)
-    reader._tokenizer = type(reader.backend_tokenizer).from_str(text_backend(reader))
+    reader._tokenizer = text_encoder_of(type(reader.backend_tokenizer), text_backend(reader))
     reader.split_special_tokens = True
     return reader
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Tokenizer
 
+from ..text_encoding import text_encoder_of
 from .word_cache import WordCache, whole_text_reason
 
 
@@ -21,11 +22,7 @@ def text_encoder(backend: str) -> Tokenizer:
     Args:
         backend: as `text_encoding.text_backend` makes it, for which a user's own special tokens are not special.
     """
-    encoder = Tokenizer.from_str(backend)
-    encoder.no_truncation()
-    encoder.no_padding()
-    encoder.encode_special_tokens = True
-    return encoder
+    return text_encoder_of(Tokenizer, backend)
 
 
 def explain_speed(backend: str, name: str) -> None:

@@ -12,7 +12,6 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, 
 from ..model_reference import ModelReference, find_model
 from ..text_encoding import CONVENTIONAL_TOKENS, complete, text_backend
 from ..vocabulary import vocabulary_size
-from .encoding import text_encoder
 
 
 # What a vocabulary is read from, in the order of preference; the last ones are SentencePiece's.
@@ -77,7 +76,7 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A sha256 (hexadecimal) over everything that decides which ids a text gets, wherever it was loaded from."""
-    description = json.loads(text_encoder(text_backend(tokenizer)).to_str())
+    description = json.loads(text_backend(tokenizer)) | {"truncation": None, "padding": None}
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer, Sequence, Split
 
+from ..text_encoding import CONTROL_CUT
+
 
 # Cuts have plain characters on both sides: normalization neither removes them, nor joins them with what stands before,
 # nor makes white space of them (`whole_text_reason` makes sure). Combining marks, for one, are not plain.
@@ -122,6 +124,10 @@ def _splitter(description: dict[str, Any]) -> dict[str, Any]:
     """The pre-tokenizer that says where a text may be cut."""
     splitter = description["pre_tokenizer"] or {"type": "none"}
     steps = splitter.get("pretokenizers", [])
+    if len(steps) == 2 and steps[1].get("pattern", {}).get("Regex", "").startswith(CONTROL_CUT):
+        # Cuts within words alone, as no control token has a space in it.
+        splitter = steps[0]
+        steps = splitter.get("pretokenizers", [])
     cuts_long_words = [step.get("pattern") for step in steps[1:]] == [{"Regex": _LONG_WORDS}]
     return steps[0] if cuts_long_words and steps[0]["type"] == "BertPreTokenizer" else splitter
 
