@@ -255,7 +255,7 @@ def _corrupt(
     model = pipeline.model
     continues = None
     if model.config.masking_strategy != "token":
-        continues = torch.from_numpy(continuing_tokens(pipeline.tokenizer))
+        continues = continuing_tokens(pipeline.tokenizer)
     texts, rows = [], []
     for original in originals:
         count = len(original.ids)
@@ -272,7 +272,7 @@ def _corrupt(
         for batch in pipeline.batches(rows):
             inputs = pipeline.padded([row for row, _ in batch])
             if continues is not None:
-                inputs["word_starts"] = ~continues[inputs["input_ids"]]
+                inputs["word_starts"] = torch.from_numpy(~continues[inputs["input_ids"].numpy()])
             inputs["corruption_uniforms"] = _beside_padding(model, batch, inputs["input_ids"].shape[1])
             output = model(**{name: value.to(model.device) for name, value in inputs.items()})
             log_probs = torch.where(output.is_chosen, output.sampled_log_probs, math.nan).cpu()
