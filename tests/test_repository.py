@@ -60,6 +60,7 @@ FLOW = [
     "data.tokenizer_training",
     "data.packing",
     "data.block_writing",
+    "data.remarks",
     "data.blocks",
     "data.word_starts",
     "data.collator",

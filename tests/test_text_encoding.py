@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AddedToken, AutoTokenizer, ElectraForPreTraining, PreTrainedTokenizerFast
 
 from modeling_electra_rtd import ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.data.blocks import load_blocks, prepare_blocks
+from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.data.blocks import load_blocks, prepare_blocks, read_manifest
 from modeling_electra_rtd.data.streaming import stream_blocks
 from modeling_electra_rtd.data.tokenization import load_tokenizer, tokenizer_fingerprint
 from modeling_electra_rtd.finetuning.recipes import KINDS
@@ -239,3 +240,17 @@ def test_special_tokens_that_only_the_file_knows_are_whole_too(tmp_path):
     tokenizer = load_tokenizer(folder)
     ids = reading_tokenizer(tokenizer)("[USER] said [MASK]")["input_ids"]
     assert tokenizer.convert_tokens_to_ids("[USER]") in ids and 4 not in ids
+
+
+def test_prepare_counts_special_tokens_of_both_sorts(tmp_path, caplog, capsys):
+    tokenizer = build(tmp_path / "t", "WordPiece", own=True)
+    (tmp_path / "c.txt").write_text(
+        "\n\n".join(f"[USER] visited {i} <url> [USER] [MASK] [MASK] [SEP]" for i in range(9))
+    )
+    arguments = ["--corpus", str(tmp_path / "c.txt"), "--tokenizer", tokenizer, "--output-dir", str(tmp_path / "b")]
+    assert main(["prepare", *arguments]) == 0
+    manifest = read_manifest(str(tmp_path / "b"))
+    assert manifest["own_special_tokens"] == {"<url>": 9, "[USER]": 18}
+    assert manifest["control_tokens_written"] == {"[MASK]": 18, "[SEP]": 9}
+    assert "special tokens found whole: <url> 9, [USER] 18" in capsys.readouterr().out
+    assert "[MASK], [SEP] is written in the corpus 27 times: it is read as text" in caplog.text

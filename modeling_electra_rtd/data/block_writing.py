@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class BlockSettings(NamedTuple):
     """
 
     tokenizer: str
+    control_tokens: tuple[str, ...]
     cls_token_id: int
     sep_token_id: int
     pad_token_id: int
@@ -64,12 +66,14 @@ class SplitCounts(NamedTuple):
 
 
 class ShareReport(NamedTuple):
-    """What was found in one share; the hashes are None where it holds no document."""
+    """What was found in one share; the hashes are None where it holds no document. `control_tokens` counts those that
+    its texts write, as text."""
 
     splits: dict[str, SplitCounts]
     files: dict[str, str]
     text_bytes: int
     empty_documents: int
+    control_tokens: Counter[str]
     smallest_hash: int | None
     largest_hash: int | None
 
@@ -97,10 +101,12 @@ def write_share(share: Share, settings: BlockSettings, stem: str, report: Callab
     files = {split: f"{stem}-{split}.arrow" for split in SPLITS}
     writers = {split: _SplitWriter(files[split], settings) for split in SPLITS}
     text_bytes = unreported = empty_documents = 0
+    written: Counter[str] = Counter()
     smallest, largest = 2**HASH_BITS, -1
     documents = read_share(share, settings.documents, settings.text_column)
     for text, token_ids in _document_encoder(settings.tokenizer).encode(documents):
         content = text.encode()
+        written.update({token: text.count(token) for token in settings.control_tokens if token in text})
         text_bytes += len(content)
         unreported += len(content)
         if unreported >= REPORT_BYTES:
@@ -116,7 +122,7 @@ def write_share(share: Share, settings: BlockSettings, stem: str, report: Callab
     report(unreported + max(0, sum(piece.size for piece in share) - text_bytes))
     counts = {split: writer.close() for split, writer in writers.items()}
     hashes = (smallest, largest) if largest >= 0 else (None, None)
-    return ShareReport(counts, files, text_bytes, empty_documents, *hashes)
+    return ShareReport(counts, files, text_bytes, empty_documents, written, *hashes)
 
 
 class _SplitWriter:

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.compute
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
-from ..text_encoding import text_backend
+from ..text_encoding import control_tokens, text_backend
 from ..vocabulary import vocabulary_size
 from .block_writing import (
     HASH_BITS,
@@ -31,9 +32,10 @@ from .block_writing import (
 from .documents import FileReport, check_files, hint_at_lines, share_dataset
 from .encoding import explain_speed
 from .new_folder import new_folder
-from .shares import Share, check_document_boundary, find_files, share_files, table_reader
+from .remarks import own_special_ids, remark_on_control_tokens, remark_on_no_validation, remark_on_unknown_tokens
+from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer, tokenizer_fingerprint
-from .unknown_tokens import WARNED_SHARE, check_unknown, count_ids, lost_characters, without_punctuation
+from .unknown_tokens import count_ids, lost_characters
 from .workers import progress_bar, run_tasks
 
 
@@ -93,6 +95,7 @@ def prepare_blocks(
     loaded = load_tokenizer(tokenizer)
     settings = BlockSettings(
         tokenizer=text_backend(loaded),
+        control_tokens=tuple(control_tokens(loaded)),
         cls_token_id=loaded.cls_token_id,
         sep_token_id=loaded.sep_token_id,
         pad_token_id=loaded.pad_token_id,
@@ -123,9 +126,13 @@ def prepare_blocks(
             shares = share_dataset(dataset, dataset_name, dataset_split)
         reports = _write_shares(shares, settings, folder, processes, progress)
         counts = _assemble(reports, max_length, folder)
-        _check_unknown_tokens(counts, folder, loaded, tokenizer)
+        rows = [datasets.load_from_disk(os.path.join(folder, split)) for split in SPLITS if counts[split].blocks]
+        ids = count_ids([split.data.column("input_ids") for split in rows], loaded)
+        remark_on_unknown_tokens(list(counts.values()), ids, loaded, tokenizer)
+        written = sum((report.control_tokens for report in reports), Counter())
+        remark_on_control_tokens(written)
         if validation_fraction and not counts["validation"].documents:
-            _explain_no_validation(counts["train"].documents, None if all(map(_is_table, sources)) else documents)
+            remark_on_no_validation(counts["train"].documents, sources, documents)
         # Blocks are ids: without the tokenizer that made them they mean nothing, wherever the folder is moved.
         loaded.save_pretrained(os.path.join(folder, TOKENIZER))
         seconds = time.perf_counter() - started
@@ -142,6 +149,8 @@ def prepare_blocks(
             "seed": seed,
             "validation_fraction": validation_fraction,
             "splits": {split: _describe_split(counts[split], max_length) for split in SPLITS},
+            "own_special_tokens": {token: int(ids[i]) for token, i in own_special_ids(loaded).items()},
+            "control_tokens_written": dict(written),
             "empty_documents": sum(report.empty_documents for report in reports),
             "seconds": round(seconds, 3),
             "bytes_per_second": round(text_bytes / seconds),
@@ -252,33 +261,6 @@ def _threshold_for_two_splits(reports: list[ShareReport], threshold: int) -> int
     if threshold == 0 or smallest == largest:
         return threshold
     return min(max(threshold, smallest + 1), largest)
-
-
-def _check_unknown_tokens(
-    counts: dict[str, SplitCounts], folder: str, tokenizer: PreTrainedTokenizerBase, name: str
-) -> None:
-    unknown = sum(split.unknown_tokens for split in counts.values())
-    tokens = sum(split.tokens for split in counts.values())
-    if unknown <= WARNED_SHARE * tokens:
-        return
-    rows = [datasets.load_from_disk(os.path.join(folder, split)) for split in SPLITS if counts[split].blocks]
-    words = without_punctuation(count_ids([split.data.column("input_ids") for split in rows], tokenizer), tokenizer)
-    check_unknown(unknown, tokens, words, f"the corpus as tokenizer {name!r} reads it")
-
-
-def _is_table(source: dict[str, Any]) -> bool:
-    return "dataset" in source or table_reader(source["path"]) is not None
-
-
-def _explain_no_validation(documents: int, boundary: str | None) -> None:
-    found = "one document" if documents == 1 else f"{documents} copies of one document"
-    finer = {"file": " (--documents blank_line or line)", "blank_line": " (--documents line)"}.get(boundary, "")
-    logger.warning(
-        "the validation split is empty: the corpus is %s, which train has; to evaluate, give more text or divide it "
-        "otherwise%s - another validation_fraction does not help",
-        found,
-        finer,
-    )
 
 
 def _assemble(reports: list[ShareReport], max_length: int, folder: str) -> dict[str, SplitCounts]:

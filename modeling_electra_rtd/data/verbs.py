@@ -82,6 +82,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
             f"({counts['unknown_tokens']:,} unknown) in {counts['blocks']:,} blocks "
             f"({counts['fill_fraction']:.1%} filled)"
         )
+    if own := manifest["own_special_tokens"]:
+        print(f"special tokens found whole: {', '.join(f'{token} {count:,}' for token, count in own.items())}")
     print(f"{manifest['bytes_per_second'] / 1e6:.1f} MB/s; blocks in {arguments.output_dir}")
 
 
