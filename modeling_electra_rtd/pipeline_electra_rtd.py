@@ -16,10 +16,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
 from .backbones import longest_row
 from .precision import faster_precision, warn_of_slower
+from .text_encoding import reading_tokenizer
+from .vocabulary import padding_problem, vocabulary_size
 
+
+logger = logging.get_logger(__name__)
 
 TASK = "replaced-token-detection"
 # Of the probabilities of a word's tokens; "none" keeps the tokens apart.
@@ -162,10 +167,16 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             raise ValueError(
                 f"tokenizer {tokenizer.name_or_path!r} knows special tokens only; is its tokenizer.json missing?"
             )
-        if len(tokenizer) > model.config.vocab_size:
-            raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}")
+        if vocabulary_size(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {vocabulary_size(tokenizer)} tokens, the model {model.config.vocab_size}"
+            )
+        if problem := padding_problem(tokenizer, getattr(model.config, "discriminator_config", model.config)):
+            logger.warning(f"model {model.name_or_path!r}: {problem}")
         _check_batch_size(arguments.get("batch_size"))
         arguments.setdefault("task", TASK)
+        # Texts are read as in pre-training; the tokenizer itself stays as it was given.
+        self._reader = reading_tokenizer(tokenizer)
         super().__init__(model=model.eval(), tokenizer=tokenizer, **arguments)
 
     def __call__(self, inputs: Any, batch_size: int | None = None, **arguments: Any) -> Any:
@@ -228,7 +239,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         """Tokens of a window without its special tokens, and tokens that two windows share."""
         config = getattr(self.model.config, "discriminator_config", self.model.config)
         longest = min(self.tokenizer.model_max_length, longest_row(config) or 512)
-        special = self.tokenizer.num_special_tokens_to_add()
+        special = self._reader.num_special_tokens_to_add()
         if max_length is not None and not special < max_length <= longest:
             raise ValueError(f"max_length is {max_length}; it must be in [{special + 1}, {longest}]")
         size = (max_length or longest) - special
@@ -259,10 +270,9 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
     def _tokenized(self, texts: list[str]) -> Iterator[TokenizedText]:
         if not texts:
             return
-        encoding = self.tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+        encoding = self._reader(texts, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
         for number, text in enumerate(texts):
             ids, special = encoding["input_ids"][number], encoding["special_tokens_mask"][number]
-            # Only what the template adds counts as special here: a "[SEP]" that is written in a text is a token of it.
             first = special.index(0) if 0 in special else len(special)
             inner = slice(first, len(special) - special[::-1].index(0) if 0 in special else first)
             yield TokenizedText(

@@ -311,3 +311,23 @@ def test_batches_of_blocks_make_no_difference(tmp_path, corpus, tokenizer, monke
     monkeypatch.setattr(block_writing, "BLOCKS_PER_BATCH", 1)
     prepare(corpus, tokenizer, tmp_path / "one", validation_fraction=0.0)
     assert list(load_blocks(str(tmp_path / "many"))) == list(load_blocks(str(tmp_path / "one")))
+
+
+def test_a_text_a_line_is_hinted_at(tmp_path, tokenizer, caplog):
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(DOCUMENTS))
+    manifest = prepare([str(path)], tokenizer, tmp_path / "whole")
+    assert manifest["splits"]["validation"]["documents"] == 0
+    hint, empty = caplog.messages
+    assert hint.startswith(f"{path}: 300 lines are 1 document,") and hint.endswith("choose --documents line")
+    assert (
+        empty.startswith("the validation split is empty: the corpus is one document") and "--documents line" in empty
+    )
+    caplog.clear()
+    manifest = prepare([str(path)], tokenizer, tmp_path / "lines", documents="line")
+    assert manifest["splits"]["validation"]["documents"] and not caplog.messages
+
+
+def test_an_empty_validation_split_that_was_asked_for_is_none_to_explain(tmp_path, corpus, tokenizer, caplog):
+    prepare(corpus, tokenizer, tmp_path / "out", validation_fraction=0)
+    assert not caplog.messages

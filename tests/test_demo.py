@@ -40,8 +40,8 @@ def test_drawn_positions_are_distinct_and_as_many_as_in_training(detector):
         assert positions == sorted(set(positions)) and len(positions) == count
         assert draw_positions(detector, TEXT, share, seed=4) == positions
     assert len({tuple(draw_positions(detector, TEXT, 0.15, seed)) for seed in range(20)}) > 10
-    # A special token that is written in a text is never drawn.
-    assert draw_positions(detector, "the [SEP] cat", 1.0, seed=0) == [0, 2]
+    # A special token that is written in a text is text, as in training.
+    assert draw_positions(detector, "the [SEP] cat", 1.0, seed=0) == [0, 1, 2, 3, 4]
 
 
 def test_proposals_are_the_generators_at_masked_positions(detector):

@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_electra_rtd.data import shares, text_files
-from modeling_electra_rtd.data.documents import check_files, read_share, share_dataset
+from modeling_electra_rtd.data.documents import (
+    check_file,
+    check_files,
+    hint_at_lines,
+    read_head,
+    read_share,
+    share_dataset,
+)
 from modeling_electra_rtd.data.shares import check_document_boundary, cut_file, find_files, share_files
 
 
@@ -274,3 +281,42 @@ def test_a_folder_leaves_out_what_describes_its_text_and_says_so(tmp_path, caplo
     assert "README.md" in caplog.text and "no column 'text'" in caplog.text
     named = [str(tmp_path / "titles.tsv"), str(tmp_path / "README.md")]
     assert find_files(named) == named
+
+
+LINES = [f"Sentence number {number} is about the weather." for number in range(400)]
+
+
+def report_of(path, text, documents="blank_line"):
+    path.write_bytes(text.encode())
+    return check_file(str(path), documents, "text", lambda size: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_hinted"),
+    [
+        ("\n".join(LINES), True),
+        ("\r\n".join(LINES) + "\r\n\r\n", True),
+        ("\n".join(LINES[:12]), True),
+        ("A title\n\n" + "\n".join(LINES), True),
+        ("\n\n".join(LINES), False),
+        ("\n \n".join(LINES), False),
+        ("\n".join(LINES[:5]), False),
+        ("\n\n".join("\n".join(LINES[start : start + 20]) for start in range(0, 400, 20)), False),
+        ("", False),
+    ],
+)
+def test_lines_that_no_blank_line_separates(tmp_path, text, is_hinted):
+    reports = [report_of(tmp_path / "a.txt", text), read_head(str(tmp_path / "a.txt"))]
+    for report in reports:
+        hint = hint_at_lines([report], "blank_line")
+        assert bool(hint) == is_hinted
+        assert hint_at_lines([report], "line") is None
+    assert reports[0][-2:] == reports[1][-2:]
+    if is_hinted:
+        assert "--documents line" in hint and str(tmp_path / "a.txt") in hint and "\n" not in hint
+
+
+def test_rows_of_tables_are_documents_already(tmp_path):
+    report = report_of(tmp_path / "a.jsonl", json.dumps({"text": "\n".join(LINES)}) + "\n")
+    assert report.documents == 1 and hint_at_lines([report], "blank_line") is None
+    assert hint_at_lines([read_head(report.path)], "blank_line") is None

@@ -185,13 +185,21 @@ def test_a_taken_folder_and_a_foreign_tokenizer_are_refused(model, data_dir, tmp
         [
             ({"vocab_size": len(tiny_tokenizer()) - 5}, "tokenizer has 150 tokens, .* 145; the tokenizer is another"),
             ({"vocab_size": 2 * len(tiny_tokenizer())}, "tokenizer has 150 tokens, .* 300; the tokenizer is another"),
-            ({"pad_token_id": 1}, "pads with token 0, but the model with 1; the tokenizer is another model's"),
         ]
     ):
         foreign = checkpoint(tmp_path / f"foreign-{number}", **overrides)
         with pytest.raises(ValueError, match=message):
             finetune(TASKS["cola"], data, foreign, str(tmp_path / "run"), [0], QUICK)
     assert not (tmp_path / "run").exists()
+
+
+def test_another_pad_token_in_the_config_is_said_with_its_remedy(data_dir, tmp_path, caplog):
+    padded = checkpoint(tmp_path / "checkpoint", pad_token_id=1)
+    values = QUICK | {"num_train_epochs": 1}
+    record = finetune(TASKS["cola"], read_task(TASKS["cola"], data_dir), padded, str(tmp_path / "run"), [0], values)
+    assert record["fine_tuned"]["runs"][0]["steps"] == 5
+    said = [message for message in caplog.messages if "set pad_token_id to 0 in config.json" in message]
+    assert len(said) == 1 and padded in said[0]
 
 
 @pytest.mark.parametrize(

@@ -182,9 +182,9 @@ def test_words(detect):
         word = detect(TEXT, aggregation_strategy=strategy)[8]
         assert word["probability"] == pytest.approx(expected.item()) and word["text"] == "dogs"
         assert word["is_replaced"] == (word["probability"] > 0.5)
-    # Special tokens that are written in a text are words of it.
+    # Special tokens that are written in a text are text, as in pre-training.
     words = detect("the [MASK] [SEP] cats", aggregation_strategy="max")
-    assert [word["text"] for word in words] == ["the", "[MASK]", "[SEP]", "cats"]
+    assert [word["text"] for word in words] == ["the", "[", "MASK", "]", "[", "SEP", "]", "cats"]
 
 
 @given(st.integers(1, 400), st.integers(1, 60), st.data())
@@ -248,7 +248,7 @@ TEXTS = st.one_of(
 @given(TEXTS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_offsets_are_those_of_the_original_text(detect, tokenizer, text):
-    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     if not whole["input_ids"]:
         with pytest.raises(ValueError, match="has no tokens"):
             detect(text)

@@ -24,6 +24,8 @@ FLOW = [
     "machine",
     "cpu_dropout",
     "encoder_inputs",
+    "vocabulary",
+    "text_encoding",
     "cpu_attention",
     "stock_models",
     "small_encoders",
@@ -57,9 +59,12 @@ FLOW = [
     "data.word_cache",
     "data.encoding",
     "data.tokenization",
+    "data.unknown_tokens",
+    "data.characters",
     "data.tokenizer_training",
     "data.packing",
     "data.block_writing",
+    "data.remarks",
     "data.blocks",
     "data.word_starts",
     "data.collator",
@@ -168,6 +173,8 @@ REMOTE_CODE = [
     "release_push",
     "small_encoders",
     "stock_models",
+    "text_encoding",
+    "vocabulary",
 ]
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
 

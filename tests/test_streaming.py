@@ -134,3 +134,13 @@ def test_invalid_file_is_refused_when_reached(tmp_path, tokenizer):
     stream = stream_blocks([str(tmp_path / "bad.txt")], tokenizer=tokenizer)
     with pytest.raises(ValueError, match="bad.txt: not UTF-8"):
         list(stream)
+
+
+def test_a_text_a_line_is_hinted_at(tmp_path, tokenizer, caplog):
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(DOCUMENTS))
+    stream_blocks([str(path)], tokenizer=tokenizer)
+    assert f"{path}: 300 lines are 1 document," in caplog.text and "--documents line" in caplog.text
+    caplog.clear()
+    stream_blocks([str(path)], tokenizer=tokenizer, documents="line")
+    assert not caplog.messages

@@ -64,7 +64,8 @@ def one_by_one(logits_of, tokenizer) -> list[float | None]:
     """Log P(original) of every token by the stock model, a row at a time, and its mean."""
     scores: list[float | None] = []
     for line in LINES:
-        ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+        # "[SEP]" is text where it is written, as in training.
+        ids = tokenizer(line, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         total = 0.0
         for window in windows_over(len(ids), 62, 15) if ids else []:
             row = [tokenizer.cls_token_id, *ids[window.start : window.stop], tokenizer.sep_token_id]
@@ -92,7 +93,7 @@ def test_every_line_has_the_score_of_the_slow_way(folders, family, kind, tmp_pat
         rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
         assert [row["text"] for row in rows] == LINES
         assert [row["line"] for row in rows] == list(range(1, len(LINES) + 1))
-        assert [row["tokens"] for row in rows[:7]] == [7, 0, 2, 150, 0, 7, 2]
+        assert [row["tokens"] for row in rows[:7]] == [7, 0, 2, 150, 0, 9, 2]
         assert [row["score"] for row in rows] == pytest.approx(expected, abs=tolerance)
         known = [score for score in expected if score is not None]
         assert totals.mean_score == pytest.approx(sum(known) / len(known), abs=tolerance)
@@ -118,12 +119,12 @@ def test_of_electric_the_score_is_minus_the_summed_energies(family, tmp_path, ca
     tokenizer, expected = tiny_tokenizer(), []
     with torch.no_grad():
         for line in lines:
-            ids = tokenizer(line, return_tensors="pt")["input_ids"]
-            # "[SEP]" has no energy where it is written either.
+            ids = tokenizer(line, return_tensors="pt", split_special_tokens=True)["input_ids"]
+            # "[SEP]" is text where it is written, as in training.
             is_token = ~torch.isin(ids[0], torch.tensor(SPECIAL))
             energies = stock_discriminator_logits(pair, ids)[0, is_token]
             expected.append((-energies.double().sum().item(), len(energies)))
-    assert [tokens for _, tokens in expected] == [7, 0, 2, 2] and all(total for total, n in expected if n)
+    assert [tokens for _, tokens in expected] == [7, 0, 2, 5] and all(total for total, n in expected if n)
 
     for folder, options in (("joint", ()), ("release", ()), ("unsaid", ("--objective", "electric"))):
         output = tmp_path / f"{folder}.jsonl"

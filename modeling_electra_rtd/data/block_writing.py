@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,9 +34,11 @@ class BlockSettings(NamedTuple):
     """
 
     tokenizer: str
+    control_tokens: tuple[str, ...]
     cls_token_id: int
     sep_token_id: int
     pad_token_id: int
+    unk_token_id: int | None
     max_length: int
     documents: str
     text_column: str
@@ -48,10 +51,12 @@ class BlockSettings(NamedTuple):
 
 
 class SplitCounts(NamedTuple):
-    """Sizes of one split; `tokens` are those of the text, `filled` positions also hold [CLS] and [SEP]."""
+    """Sizes of one split; `tokens` are those of the text, `unknown_tokens` the [UNK] among them; `filled` positions
+    also hold [CLS] and [SEP]."""
 
     documents: int = 0
     tokens: int = 0
+    unknown_tokens: int = 0
     blocks: int = 0
     filled: int = 0
 
@@ -61,12 +66,14 @@ class SplitCounts(NamedTuple):
 
 
 class ShareReport(NamedTuple):
-    """What was found in one share; the hashes are None where it holds no document."""
+    """What was found in one share; the hashes are None where it holds no document. `control_tokens` counts those that
+    its texts write, as text."""
 
     splits: dict[str, SplitCounts]
     files: dict[str, str]
     text_bytes: int
     empty_documents: int
+    control_tokens: Counter[str]
     smallest_hash: int | None
     largest_hash: int | None
 
@@ -94,10 +101,12 @@ def write_share(share: Share, settings: BlockSettings, stem: str, report: Callab
     files = {split: f"{stem}-{split}.arrow" for split in SPLITS}
     writers = {split: _SplitWriter(files[split], settings) for split in SPLITS}
     text_bytes = unreported = empty_documents = 0
+    written: Counter[str] = Counter()
     smallest, largest = 2**HASH_BITS, -1
     documents = read_share(share, settings.documents, settings.text_column)
     for text, token_ids in _document_encoder(settings.tokenizer).encode(documents):
         content = text.encode()
+        written.update({token: text.count(token) for token in settings.control_tokens if token in text})
         text_bytes += len(content)
         unreported += len(content)
         if unreported >= REPORT_BYTES:
@@ -113,7 +122,7 @@ def write_share(share: Share, settings: BlockSettings, stem: str, report: Callab
     report(unreported + max(0, sum(piece.size for piece in share) - text_bytes))
     counts = {split: writer.close() for split, writer in writers.items()}
     hashes = (smallest, largest) if largest >= 0 else (None, None)
-    return ShareReport(counts, files, text_bytes, empty_documents, *hashes)
+    return ShareReport(counts, files, text_bytes, empty_documents, written, *hashes)
 
 
 class _SplitWriter:
@@ -121,6 +130,7 @@ class _SplitWriter:
 
     def __init__(self, path: str, settings: BlockSettings):
         self._packer = settings.packer()
+        self._unk_token_id = settings.unk_token_id
         self._features = block_features(settings.max_length)
         self._writer = ArrowWriter(features=self._features, path=path, writer_batch_size=BLOCKS_PER_BATCH)
         self._pending: list[Block] = []
@@ -128,7 +138,9 @@ class _SplitWriter:
 
     def add(self, token_ids: list[int]) -> None:
         self._counts = self._counts._replace(
-            documents=self._counts.documents + 1, tokens=self._counts.tokens + len(token_ids)
+            documents=self._counts.documents + 1,
+            tokens=self._counts.tokens + len(token_ids),
+            unknown_tokens=self._counts.unknown_tokens + token_ids.count(self._unk_token_id),
         )
         self._pending += self._packer.add(token_ids)
         if len(self._pending) >= BLOCKS_PER_BATCH:

@@ -3,10 +3,12 @@
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
 from typing import Any
@@ -16,6 +18,8 @@ import pyarrow.compute
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
+from ..text_encoding import control_tokens, text_backend
+from ..vocabulary import vocabulary_size
 from .block_writing import (
     HASH_BITS,
     SPLITS,
@@ -25,17 +29,21 @@ from .block_writing import (
     block_features,
     write_share,
 )
-from .documents import FileReport, check_files, share_dataset
+from .documents import FileReport, check_files, hint_at_lines, share_dataset
 from .encoding import explain_speed
 from .new_folder import new_folder
+from .remarks import own_special_ids, remark_on_control_tokens, remark_on_no_validation, remark_on_unknown_tokens
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer, tokenizer_fingerprint
+from .unknown_tokens import count_ids, lost_characters
 from .workers import progress_bar, run_tasks
 
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_blocks(
@@ -74,7 +82,7 @@ def prepare_blocks(
 
     Raises:
         ValueError: an argument is out of its range, the folder is taken, the tokenizer does not fit, a file cannot be
-            read, or there is no document.
+            read, there is no document, or nearly all its tokens are unknown.
     """
     if (corpus is None) == (dataset is None):
         raise ValueError("give either corpus or dataset, not both and not neither")
@@ -86,10 +94,12 @@ def prepare_blocks(
     check_document_boundary(documents)
     loaded = load_tokenizer(tokenizer)
     settings = BlockSettings(
-        tokenizer=loaded.backend_tokenizer.to_str(),
+        tokenizer=text_backend(loaded),
+        control_tokens=tuple(control_tokens(loaded)),
         cls_token_id=loaded.cls_token_id,
         sep_token_id=loaded.sep_token_id,
         pad_token_id=loaded.pad_token_id,
+        unk_token_id=loaded.unk_token_id,
         max_length=max_length,
         documents=documents,
         text_column=text_column,
@@ -98,6 +108,8 @@ def prepare_blocks(
     )
     settings.packer()  # refuses an impossible max_length before any work starts
     explain_speed(settings.tokenizer, tokenizer)
+    if lost := lost_characters(loaded):
+        logger.warning("tokenizer %r: %s", tokenizer, lost)
     started = time.perf_counter()
     with new_folder(output_dir) as folder, _quiet(not progress):
         skipped: list[FileReport] = []
@@ -105,6 +117,8 @@ def prepare_blocks(
             files, skipped = check_files(
                 find_files(corpus, text_column), documents, text_column, skip_invalid_files, processes, progress
             )
+            if hint := hint_at_lines(files, documents):
+                logger.warning("%s", hint)
             sources = [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in files]
             shares = share_files([file.path for file in files], documents)
         else:
@@ -112,6 +126,13 @@ def prepare_blocks(
             shares = share_dataset(dataset, dataset_name, dataset_split)
         reports = _write_shares(shares, settings, folder, processes, progress)
         counts = _assemble(reports, max_length, folder)
+        rows = [datasets.load_from_disk(os.path.join(folder, split)) for split in SPLITS if counts[split].blocks]
+        ids = count_ids([split.data.column("input_ids") for split in rows], loaded)
+        remark_on_unknown_tokens(list(counts.values()), ids, loaded, tokenizer)
+        written = sum((report.control_tokens for report in reports), Counter())
+        remark_on_control_tokens(written)
+        if validation_fraction and not counts["validation"].documents:
+            remark_on_no_validation(counts["train"].documents, sources, documents)
         # Blocks are ids: without the tokenizer that made them they mean nothing, wherever the folder is moved.
         loaded.save_pretrained(os.path.join(folder, TOKENIZER))
         seconds = time.perf_counter() - started
@@ -128,6 +149,8 @@ def prepare_blocks(
             "seed": seed,
             "validation_fraction": validation_fraction,
             "splits": {split: _describe_split(counts[split], max_length) for split in SPLITS},
+            "own_special_tokens": {token: int(ids[i]) for token, i in own_special_ids(loaded).items()},
+            "control_tokens_written": dict(written),
             "empty_documents": sum(report.empty_documents for report in reports),
             "seconds": round(seconds, 3),
             "bytes_per_second": round(text_bytes / seconds),
@@ -283,6 +306,7 @@ def _describe_split(counts: SplitCounts, max_length: int) -> dict[str, Any]:
     return {
         "documents": counts.documents,
         "tokens": counts.tokens,
+        "unknown_tokens": counts.unknown_tokens,
         "blocks": counts.blocks,
         "positions": positions,
         "fill_fraction": round(counts.filled / positions, 6) if positions else 0.0,
@@ -293,7 +317,7 @@ def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase, name_or_path: str) -
     return {
         "name_or_path": name_or_path,
         "fingerprint": tokenizer_fingerprint(tokenizer),
-        "vocab_size": len(tokenizer),
+        "vocab_size": vocabulary_size(tokenizer),
         "mask_token_id": tokenizer.mask_token_id,
         "cls_token_id": tokenizer.cls_token_id,
         "sep_token_id": tokenizer.sep_token_id,

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .word_starts import ContinuingTokens
+
 
 class IndexedBlocks(torch.utils.data.Dataset):
     """Blocks that know their number, which decides their corruption when it is fixed.
@@ -50,14 +52,15 @@ class BlockCollator:
             or rank: the batch gets `corruption_uniforms`, `(batch, number_of_uniforms(sequence))` float32 in [0, 1).
             `None` leaves the model to draw a new corruption.
         number_of_uniforms: sequence length -> numbers a row consumes; needed with `corruption_seed`.
-        continues_word: `(vocabulary,)` bool, tokens that go on with a word (`word_starts.continuing_tokens`); the
-            batch gets `word_starts`, `(batch, sequence)` bool.
+        continues_word: indexed by ids of shape `(batch, sequence)`, whether tokens go on with a word: what
+            `word_starts.continuing_tokens` gives, or a table, `(vocabulary,)` bool; the batch gets `word_starts`,
+            `(batch, sequence)` bool.
     """
 
     pad_token_id: int = 0
     corruption_seed: int | None = None
     number_of_uniforms: Callable[[int], int] | None = None
-    continues_word: np.ndarray | None = None
+    continues_word: ContinuingTokens | np.ndarray | None = None
 
     def __post_init__(self):
         if self.corruption_seed is None:

@@ -1,9 +1,10 @@
 """Shares of a corpus read as documents, one string each; whatever cannot be read is refused by name."""
 
 import hashlib
+import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from datasets import IterableDataset, load_dataset, load_dataset_builder
@@ -17,19 +18,25 @@ from .workers import progress_bar, run_tasks
 
 # Reading alone is fast: below this many bytes for each, starting processes takes longer than it saves.
 CHECK_BYTES_PER_PROCESS = 2**26
+# A file of so many lines in one piece, or of documents as long as this on average, may be one text a line.
+LINES_WITHOUT_BLANK = 10
+LINES_OF_A_DOCUMENT = 200
+HEAD_LINES = 1000
 
 logger = logging.getLogger(__name__)
 
 
 class FileReport(NamedTuple):
-    """One file of a corpus: what identifies it, why it cannot be read (None if it can), and how it is read where that
-    needs saying."""
+    """One file of a corpus: what identifies it, why it cannot be read (None if it can), how it is read where that
+    needs saying, and what it holds."""
 
     path: str
     size: int
     sha256: str
     problem: str | None
     remark: str | None = None
+    documents: int = 0
+    lines: int = 0
 
 
 def share_dataset(dataset: str, name: str | None, split: str) -> list[Share]:
@@ -122,14 +129,47 @@ def check_file(path: str, documents: str, text_column: str, report: Callable[[in
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     problem = None
+    count = lines = 0
     try:
-        for _ in read_share([whole_file(path)], documents, text_column):
-            pass
+        for text in read_share([whole_file(path)], documents, text_column):
+            count += 1
+            lines += text.count("\n") + 1
     except ValueError as error:
         problem = str(error)
     size = os.path.getsize(path)
     report(size)
-    return FileReport(path, size, sha256, problem, said(path))
+    return FileReport(path, size, sha256, problem, said(path), count, lines)
+
+
+def hint_at_lines(files: Iterable[FileReport], documents: str) -> str | None:
+    """Advice where blank lines were to separate documents, and text files have next to none; else None."""
+    if documents != "blank_line":
+        return None
+    undivided = [
+        file
+        for file in files
+        if not is_table(file.path)
+        and file.lines >= (LINES_WITHOUT_BLANK if file.documents == 1 else LINES_OF_A_DOCUMENT * file.documents)
+        and file.lines
+    ]
+    if not undivided:
+        return None
+    first, more = undivided[0], f" (and {len(undivided) - 1} files more)" if len(undivided) > 1 else ""
+    return (
+        f"{first.path}: {first.lines:,} lines are {first.documents:,} document{'s' * (first.documents > 1)}, because "
+        f"blank lines separate them and there are so few{more}; where every line is a text of its own, choose "
+        "--documents line"
+    )
+
+
+def read_head(path: str) -> FileReport:
+    """Documents and lines among the first lines of a text file, for `hint_at_lines`; of a table none are read."""
+    try:
+        lines = [] if is_table(path) else [*itertools.islice(_lines(whole_file(path), keep_blank=True), HEAD_LINES)]
+    except ValueError as error:
+        return FileReport(path, 0, "", str(error))
+    starts = sum(bool(line) and not before for before, line in zip(["", *lines], lines, strict=False))
+    return FileReport(path, 0, "", None, None, starts, sum(map(bool, lines)))
 
 
 def _read_text(piece: FileSlice, documents: str) -> Iterator[str]:

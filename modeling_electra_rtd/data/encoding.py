@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Tokenizer
 
+from ..text_encoding import text_encoder_of
 from .word_cache import WordCache, whole_text_reason
 
 
@@ -16,13 +17,12 @@ logger = logging.getLogger(__name__)
 def text_encoder(backend: str) -> Tokenizer:
     """The backend tokenizer, given as JSON, for a corpus: it neither truncates nor pads, whatever was saved with it.
 
-    In a corpus, "[MASK]" is text like any other: it is split, so that no document can forge a special token.
+    In a corpus, "[MASK]" is text like any other: it is split, so that no document can forge a control token.
+
+    Args:
+        backend: as `text_encoding.text_backend` makes it, for which a user's own special tokens are not special.
     """
-    encoder = Tokenizer.from_str(backend)
-    encoder.no_truncation()
-    encoder.no_padding()
-    encoder.encode_special_tokens = True
-    return encoder
+    return text_encoder_of(Tokenizer, backend)
 
 
 def explain_speed(backend: str, name: str) -> None:
@@ -36,7 +36,7 @@ class DocumentEncoder:
     """Documents -> the ids that `text_encoder` gives them; words are remembered where the tokenizer allows it.
 
     Args:
-        backend: the backend tokenizer as JSON.
+        backend: see `text_encoder`.
     """
 
     def __init__(self, backend: str):

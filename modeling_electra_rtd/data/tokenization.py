@@ -2,35 +2,35 @@
 
 import hashlib
 import json
+import logging
+import unicodedata
 from pathlib import Path
 
 from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..model_reference import ModelReference, find_model
-from .encoding import text_encoder
+from ..text_encoding import CONVENTIONAL_TOKENS, complete, text_backend
+from ..vocabulary import vocabulary_size
 
 
-# What the published vocabularies call these tokens, for folders that hold a vocabulary but do not say which is which.
-CONVENTIONAL_TOKENS = {
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
 # What a vocabulary is read from, in the order of preference; the last ones are SentencePiece's.
 TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
     *("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
 REQUIRED_TOKENS = ("mask_token", "cls_token", "sep_token", "pad_token")
+LISTED_TOKENS = 5
+
+logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFast:
     """Loads a fast tokenizer from the Hub or a folder, also one that holds only `tokenizer.json` or `vocab.txt`.
 
-    A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter.
+    One that puts no [CLS] and [SEP] around a text, or pads before it, is completed, with a warning (`complete`).
+    A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter,
+    and then stripping accents unless a word has one.
 
     Args:
         name_or_path: any name that `find_model` takes.
@@ -67,12 +67,16 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
             f"tokenizer {name_or_path!r}: {vocabulary_file.name} has no {', '.join(absent)}; a vocabulary needs an "
             "entry for each of them, with the id that its model knows it by"
         )
+    for change in complete(tokenizer):
+        logger.warning("tokenizer %r: %s", name_or_path, change)
+    if problem := _irregular_ids(tokenizer, vocabulary_file):
+        logger.warning("tokenizer %r: %s", name_or_path, problem)
     return tokenizer
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A sha256 (hexadecimal) over everything that decides which ids a text gets, wherever it was loaded from."""
-    description = json.loads(text_encoder(tokenizer.backend_tokenizer.to_str()).to_str())
+    description = json.loads(text_backend(tokenizer)) | {"truncation": None, "padding": None}
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
@@ -99,8 +103,39 @@ def _absent_tokens(tokenizer: PreTrainedTokenizerFast, added: set[str] | None) -
     return sorted(needed - own.keys() - {None})
 
 
-def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:
+def _irregular_ids(tokenizer: PreTrainedTokenizerFast, file: Path) -> str | None:
+    """What is unusual about the ids of a vocabulary, which does no harm where tables have a row for the largest."""
+    vocabulary, size = tokenizer.get_vocab(), vocabulary_size(tokenizer)
+    unused, shared = size - len(set(vocabulary.values())), len(vocabulary) - len(set(vocabulary.values()))
+    if file.name == "vocab.txt":
+        lines: dict[str, list[str]] = {}
+        for number, word in enumerate(_lines_of(file), start=1):
+            lines.setdefault(word, []).append(str(number))
+        doubled = [f"{word!r} in lines {' and '.join(lines[word])}" for word in lines if len(lines[word]) > 1]
+        if doubled:
+            count = "a token" if len(doubled) == 1 else f"{len(doubled)} tokens"
+            more = f" and {len(doubled) - LISTED_TOKENS} more" if len(doubled) > LISTED_TOKENS else ""
+            return (
+                f"{file} holds {count} more than once ({', '.join(doubled[:LISTED_TOKENS])}{more}); the last line of "
+                f"each counts, and the model has rows for all {size} ids"
+            )
+    found = [f"{unused} of {size} ids have no token"] * (unused > 0)
+    found += [f"{shared} tokens share their id with another"] * (shared > 0)
+    return f"{' and '.join(found)} in {file.name}" if found else None
+
+
+def _lines_of(path: Path) -> list[str]:
     with path.open(encoding="utf-8") as file:
-        words = [line.rstrip("\n") for line in file]
+        return [line.rstrip("\n") for line in file]
+
+
+def _from_vocabulary_file(path: Path) -> PreTrainedTokenizerFast:
+    words = _lines_of(path)
     lowercase = all(word == word.lower() for word in words if not word.startswith("["))
-    return BertTokenizer(vocab={word: index for index, word in enumerate(words)}, do_lower_case=lowercase)
+    # Words with accents would never be found if texts lost theirs.
+    has_accents = any(unicodedata.category(c) == "Mn" for word in words for c in unicodedata.normalize("NFD", word))
+    return BertTokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        do_lower_case=lowercase,
+        strip_accents=False if has_accents else None,
+    )

@@ -18,6 +18,12 @@ def _add_tokenizer(add: AddVerb) -> None:
     sub.add_argument("--vocab-size", type=int, default=30522)
     sub.add_argument("--min-frequency", type=int, default=2, help="occurrences a piece needs")
     sub.add_argument("--lowercase", action=argparse.BooleanOptionalAction, default=True)
+    sub.add_argument(
+        "--strip-accents",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="take the marks off letters, as uncased BERT does",
+    )
 
 
 def _tokenizer(arguments: argparse.Namespace) -> None:
@@ -30,6 +36,7 @@ def _tokenizer(arguments: argparse.Namespace) -> None:
         vocab_size=arguments.vocab_size,
         min_frequency=arguments.min_frequency,
         lowercase=arguments.lowercase,
+        strip_accents=arguments.strip_accents,
         documents=arguments.documents,
         text_column=arguments.text_column,
         skip_invalid_files=arguments.skip_invalid_files,
@@ -71,9 +78,12 @@ def _prepare(arguments: argparse.Namespace) -> None:
     )
     for split, counts in manifest["splits"].items():
         print(
-            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens in {counts['blocks']:,} blocks "
+            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens "
+            f"({counts['unknown_tokens']:,} unknown) in {counts['blocks']:,} blocks "
             f"({counts['fill_fraction']:.1%} filled)"
         )
+    if own := manifest["own_special_tokens"]:
+        print(f"special tokens found whole: {', '.join(f'{token} {count:,}' for token, count in own.items())}")
     print(f"{manifest['bytes_per_second'] / 1e6:.1f} MB/s; blocks in {arguments.output_dir}")
 
 

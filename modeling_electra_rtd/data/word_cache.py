@@ -10,7 +10,10 @@ import re
 import unicodedata
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer, Sequence, Split
+
+from ..text_encoding import CONTROL_CUT
 
 
 # Cuts have plain characters on both sides: normalization neither removes them, nor joins them with what stands before,
@@ -50,10 +53,20 @@ _CUTS = {
 }
 
 
+# Pieces of at most as many characters as WordPiece reads of a word, a character and its marks never apart.
+_LONG_WORDS = r"\S{1,100}(?!\p{M})"
+
+
+def long_word_pre_tokenizer() -> PreTokenizer:
+    """BERT's, which also cuts words that are too long for WordPiece (proteins, addresses, scripts without spaces) into
+    pieces. A longer limit would cost the cube of the length: ten thousand characters take WordPiece half a minute."""
+    return Sequence([BertPreTokenizer(), Split(Regex(_LONG_WORDS), "isolated")])
+
+
 def whole_text_reason(tokenizer: Tokenizer) -> str | None:
     """Why a text has to be encoded as a whole: its ids may not be those of its pieces. None: they are."""
     description = json.loads(tokenizer.to_str())
-    model, splitter = description["model"], description["pre_tokenizer"] or {"type": "none"}
+    model, splitter = description["model"], _splitter(description)
     if model["type"] not in MODELS or model.get("dropout"):
         return f"model {model['type']}{' with dropout' if model.get('dropout') else ''}"
     if splitter["type"] not in _CUTS or not splitter.get("use_regex", True) or not splitter.get("split", True):
@@ -103,9 +116,20 @@ def _cuts(description: dict[str, Any]) -> re.Pattern[str]:
     # What is replaced or added may hold punctuation, and must not be cut there; a space put before the text would be
     # put before every piece that has none.
     uncut = any(step["type"] == "Replace" for step in _normalizer_steps(description)) or _words_added(description)
-    if uncut or description["pre_tokenizer"].get("add_prefix_space"):
-        return _BETWEEN_WORDS
-    return _CUTS[description["pre_tokenizer"]["type"]]
+    splitter = _splitter(description)
+    return _BETWEEN_WORDS if uncut or splitter.get("add_prefix_space") else _CUTS[splitter["type"]]
+
+
+def _splitter(description: dict[str, Any]) -> dict[str, Any]:
+    """The pre-tokenizer that says where a text may be cut."""
+    splitter = description["pre_tokenizer"] or {"type": "none"}
+    steps = splitter.get("pretokenizers", [])
+    if len(steps) == 2 and steps[1].get("pattern", {}).get("Regex", "").startswith(CONTROL_CUT):
+        # Cuts within words alone, as no control token has a space in it.
+        splitter = steps[0]
+        steps = splitter.get("pretokenizers", [])
+    cuts_long_words = [step.get("pattern") for step in steps[1:]] == [{"Regex": _LONG_WORDS}]
+    return steps[0] if cuts_long_words and steps[0]["type"] == "BertPreTokenizer" else splitter
 
 
 def _normalizer_steps(description: dict[str, Any]) -> list[dict[str, Any]]:

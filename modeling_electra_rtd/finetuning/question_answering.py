@@ -77,11 +77,15 @@ class QuestionAnswering(TaskKind):
 
         def encode(batch: dict[str, list], positions: list[int]) -> dict[str, list]:
             nonlocal lost
-            questions = self.tokenizer(
-                batch["question"], add_special_tokens=False, truncation=True, max_length=self.max_query_length
-            )["input_ids"]
+            ends = self.tokenizer(batch["question"], add_special_tokens=False, return_offsets_mapping=True)
             encoded = self.tokenizer(
-                self.tokenizer.batch_decode(questions),
+                [
+                    # Cut as a text: ids that are decoded and encoded again are others.
+                    question[: offsets[self.max_query_length - 1][1]]
+                    if len(offsets) > self.max_query_length
+                    else question
+                    for question, offsets in zip(batch["question"], ends["offset_mapping"], strict=True)
+                ],
                 batch["context"],
                 truncation="only_second",
                 max_length=self.max_length,

@@ -112,6 +112,7 @@ def finetune(
             "labels": list(run.kind.labels),
             "examples": {**{name: len(split) for name, split in run.examples.items()}, "train": run.sampled},
             "train_available": len(data.splits["train"]),
+            "unknown_token_share": run.unknown_token_share,
         },
         "settings": run.described(),
         "selected_on_validation": run.settings.load_best_model_at_end,

@@ -1,5 +1,6 @@
 """One tag for every word: named entities, parts of speech."""
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ class Tagging(TaskKind):
     without any (characters that the tokenizer drops) is tagged as the majority is.
     """
 
+    def __post_init__(self):
+        # Windows follow each other from the first word on.
+        self.tokenizer.truncation_side = "right"
+
     def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         names = {"id2label": dict(enumerate(self.labels)), "label2id": {name: i for i, name in enumerate(self.labels)}}
         return load_with_new_head(AutoModelForTokenClassification, checkpoint, **names)
@@ -38,21 +43,25 @@ class Tagging(TaskKind):
 
     def features(self, examples: Dataset, training: bool) -> Dataset:
         def encode(batch: dict[str, list], positions: list[int]) -> dict[str, list]:
+            # Words on their own would lose the space before them, which belongs to the tokens of byte-level BPE and
+            # SentencePiece: a sentence is read as the text that pre-training saw.
+            joined = [_joined(words) for words in batch["tokens"]]
             encoded = self.tokenizer(
-                batch["tokens"],
-                is_split_into_words=True,
+                [text for text, _ in joined],
                 truncation=True,
                 max_length=self.max_length,
                 return_overflowing_tokens=True,
+                return_offsets_mapping=True,
             )
             rows = dict(encoded)
-            sources = rows.pop("overflow_to_sample_mapping")
+            sources, offsets = rows.pop("overflow_to_sample_mapping"), rows.pop("offset_mapping")
             rows["example"] = [positions[source] for source in sources]
             rows["word"] = []
             previous = (None, None)
             for window, source in enumerate(sources):
                 words = []
-                for word in encoded.word_ids(window):
+                for part, (start, end) in zip(encoded.sequence_ids(window), offsets[window], strict=True):
+                    word = None if part is None else _word_at(joined[source][1], start, end)
                     # Only a first subword counts, also where a window begins within a word.
                     is_first = word is not None and previous != (source, word)
                     words.append(word if is_first else -1)
@@ -105,3 +114,19 @@ class Tagging(TaskKind):
 
     def readable(self, prediction: Any) -> Any:
         return self.labels[prediction] if isinstance(prediction, int) else [self.readable(tag) for tag in prediction]
+
+
+def _joined(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
+    """A text with a space between its words, and where each of them stands in it."""
+    spans, end = [], 0
+    for word in words:
+        start = end + bool(end and word)
+        end = start + len(word)
+        spans.append((start, end))
+    return " ".join(word for word in words if word), spans
+
+
+def _word_at(spans: list[tuple[int, int]], start: int, end: int) -> int | None:
+    """The first word that has a character between `start` and `end`, of which a space before it may be the first."""
+    number = bisect(spans, start, key=lambda span: span[1])
+    return number if number < len(spans) and spans[number][0] < end else None

@@ -16,12 +16,16 @@ import transformers
 from datasets import Dataset, concatenate_datasets
 from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.utils import logging
 
 from ..backbones import longest_row
 from ..cpu_attention import use_cpu_layers
 from ..data.tokenization import load_tokenizer
+from ..data.unknown_tokens import warn_of_unknown
 from ..machine import tune_cpu_memory
 from ..model_reference import ModelReference
+from ..text_encoding import reading_tokenizer
+from ..vocabulary import padding_problem, vocabulary_size
 from .heads import load_config
 from .reading import TaskData
 from .recipes import KINDS, kind_options
@@ -29,6 +33,8 @@ from .tasks import Task
 from .trainer import FinetuningTrainer, inputs_only
 from .training_args import FinetuningArguments
 
+
+logger = logging.get_logger(__name__)
 
 RECORD = "record.json"
 
@@ -57,7 +63,7 @@ class TaskRun:
             # Beam search over the whole split costs more than the epoch before it.
             self.values.setdefault("eval_strategy", "no")
         self.settings = FinetuningArguments(**self.values)
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = self.tokenizer = load_tokenizer(checkpoint)
         config = load_config(checkpoint)
         self._check_vocabulary(tokenizer, config)
         # A bare tokenizer.json does not say that its model has segments; the second text of a pair is one.
@@ -66,7 +72,7 @@ class TaskRun:
         self.kind = KINDS[task.kind](
             task=task,
             labels=tuple(data.labels),
-            tokenizer=tokenizer,
+            tokenizer=reading_tokenizer(tokenizer),
             max_length=min(self.settings.max_length, longest_row(config) or sys.maxsize),
             **self.options,
         )
@@ -79,6 +85,12 @@ class TaskRun:
         self.validation_splits = [name for name in self.examples if name.startswith("validation")]
         self.features = {
             split: self.kind.features(examples, training=split == "train") for split, examples in self.examples.items()
+        }
+        self.unknown_token_share = {
+            split: round(
+                warn_of_unknown(features.data.column("input_ids"), tokenizer, f"the {split} split of {task.name}"), 6
+            )
+            for split, features in self.features.items()
         }
 
     def described(self) -> dict[str, Any]:
@@ -213,7 +225,7 @@ class TaskRun:
             train_dataset=self.features["train"],
             eval_dataset=self.features["validation"],
             data_collator=inputs_only(self.kind.collator(), self.kind.label_names),
-            processing_class=self.kind.tokenizer,
+            processing_class=self.tokenizer,
             score=score,
             loss=self.kind.loss,
             callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
@@ -234,19 +246,16 @@ class TaskRun:
         return examples
 
     def _check_vocabulary(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-        """Embeddings may be padded to a round number, and both must mean the same token by padding."""
-        unused = config.vocab_size - len(tokenizer)
+        """Embeddings may be padded to a round number."""
+        size = vocabulary_size(tokenizer)
+        unused = config.vocab_size - size
         if not 0 <= unused <= max(128, config.vocab_size // 10):
             raise ValueError(
-                f"{self.checkpoint}: its tokenizer has {len(tokenizer)} tokens, but the model has embeddings for "
+                f"{self.checkpoint}: its tokenizer has {size} tokens, but the model has embeddings for "
                 f"{config.vocab_size}; the tokenizer is another model's"
             )
-        padding = getattr(config, "pad_token_id", None)
-        if padding is not None and padding != tokenizer.pad_token_id:
-            raise ValueError(
-                f"{self.checkpoint}: its tokenizer pads with token {tokenizer.pad_token_id}, but the model with "
-                f"{padding}; the tokenizer is another model's"
-            )
+        if problem := padding_problem(tokenizer, config):
+            logger.warning(f"{self.checkpoint}: {problem}")
 
 
 def write_json(path: Path, value: Any) -> None:

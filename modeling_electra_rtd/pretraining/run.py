@@ -23,6 +23,7 @@ from ..machine import has_compiler, tune_cpu_memory
 from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pair_rules import check_rows
+from ..vocabulary import vocabulary_size
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .schedules import step_shape
@@ -219,10 +220,10 @@ def build_model(
             objective=objective,
             **discriminator.arguments,
         )
-        if len(tokenizer) > model.config.vocab_size:
+        if vocabulary_size(tokenizer) > model.config.vocab_size:
             raise ValueError(
-                f"the tokenizer has {len(tokenizer)} tokens, but {recipe.discriminator_checkpoint} has a vocabulary "
-                f"of {model.config.vocab_size}; continue with the checkpoint's own tokenizer"
+                f"the tokenizer has {vocabulary_size(tokenizer)} tokens, but {recipe.discriminator_checkpoint} has a "
+                f"vocabulary of {model.config.vocab_size}; continue with the checkpoint's own tokenizer"
             )
         if recipe.attn_implementation is not None:
             model.set_attn_implementation(recipe.attn_implementation)
@@ -246,7 +247,7 @@ def pair_config(
         generator: of one that has learned.
     """
     token_ids = {name: getattr(tokenizer, name, None) for name in _NAMED_TOKENS}
-    return pair_config_of(recipe, len(tokenizer), token_ids, special_tokens_of(tokenizer), generator)
+    return pair_config_of(recipe, vocabulary_size(tokenizer), token_ids, special_tokens_of(tokenizer), generator)
 
 
 def pair_config_of(

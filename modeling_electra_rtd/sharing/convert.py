@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, PreTrainedTokenizerBase
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..data.new_folder import new_folder
@@ -25,6 +25,8 @@ from .original_electra import check_tokens, hyperparameters, original_variables,
 from .release import check_finite, write_release
 from .tensorflow_bundle import INDEX, TensorBundle, find_bundle, write_bundle
 
+
+logger = logging.get_logger(__name__)
 
 FORMATS = ("native", "original")
 PREFIX, VOCABULARY, HYPERPARAMETERS = "model.ckpt-0", "vocab.txt", "hparams.json"
@@ -121,6 +123,11 @@ def _write_original(source: str, tokenizer: str | None, folder: Path) -> None:
         raise ValueError(f"{source} is not a joint checkpoint, nor a release with its generator")
     vocabulary = load_tokenizer(tokenizer or reference)
     words = _word_pieces(vocabulary)
+    normalizer = json.loads(vocabulary.backend_tokenizer.to_str())["normalizer"] or {}
+    if normalizer.get("lowercase") and normalizer.get("strip_accents") is False:
+        logger.warning(
+            "the original code strips accents wherever it lower-cases; the tokenizer of this pair keeps them"
+        )
     model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments)
     check_tokens(vocabulary, model.config.vocab_size)
     for name, value in special_tokens_of(vocabulary).items():

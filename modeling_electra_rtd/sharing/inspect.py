@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..corruption import split_uniforms
 from ..cpu_attention import use_cpu_layers
@@ -21,12 +22,16 @@ from ..data.shares import find_files
 from ..data.tables import is_table
 from ..data.text_files import compression
 from ..data.tokenization import load_tokenizer
+from ..data.unknown_tokens import unknown_share_problem
 from ..data.word_starts import continuing_tokens
 from ..data.workers import progress_bar
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
 from .pipeline_task import DiscriminatorLoader
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,9 @@ def inspect_text(
     # In bf16 the last digits shown would not be the model's own.
     pipeline = ReplacedTokenDetectionPipeline(model=model, tokenizer=tokenizer, device=model.device, bf16=False)
     (tokens,) = _inspected(pipeline, [pipeline.tokenize(text)], seed)
+    unknown = sum(token.original == tokenizer.unk_token for token in tokens)
+    if problem := unknown_share_problem(unknown, len(tokens), "the text"):
+        logger.warning(problem)
     return tokens
 
 
@@ -167,13 +175,17 @@ def inspect_file(
     texts, to_read = itertools.tee(read_lines(path, text_column))
     inspected = inspect_texts(loaded, tokenizer, to_read, seed, "auto" if bf16 is None else bf16)
     size = None if is_table(path) or compression(path) else os.path.getsize(path)
-    number = 0
+    number = unknown = count = 0
     with new_file(output) as unfinished, open(unfinished, "x", encoding="utf-8") as written:
         with progress_bar("inspecting", size, progress) as bar:
             for number, (text, tokens) in enumerate(zip(texts, inspected, strict=True), start=1):
                 line = {"line": number, "text": text, "tokens": [dataclasses.asdict(token) for token in tokens]}
                 written.write(json.dumps(line, ensure_ascii=False) + "\n")
                 bar.update(len(text.encode()) + 1)
+                unknown += sum(token.original == tokenizer.unk_token for token in tokens)
+                count += len(tokens)
+    if problem := unknown_share_problem(unknown, count, file):
+        logger.warning(problem)
     return number
 
 
@@ -247,7 +259,7 @@ def _corrupt(
     model = pipeline.model
     continues = None
     if model.config.masking_strategy != "token":
-        continues = torch.from_numpy(continuing_tokens(pipeline.tokenizer))
+        continues = continuing_tokens(pipeline.tokenizer)
     texts, rows = [], []
     for original in originals:
         count = len(original.ids)
@@ -264,7 +276,7 @@ def _corrupt(
         for batch in pipeline.batches(rows):
             inputs = pipeline.padded([row for row, _ in batch])
             if continues is not None:
-                inputs["word_starts"] = ~continues[inputs["input_ids"]]
+                inputs["word_starts"] = torch.from_numpy(~continues[inputs["input_ids"].numpy()])
             inputs["corruption_uniforms"] = _beside_padding(model, batch, inputs["input_ids"].shape[1])
             output = model(**{name: value.to(model.device) for name, value in inputs.items()})
             log_probs = torch.where(output.is_chosen, output.sampled_log_probs, math.nan).cpu()

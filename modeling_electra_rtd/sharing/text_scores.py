@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from ..configuration_electra_rtd import special_tokens_of
 from ..cpu_attention import use_cpu_layers
@@ -21,12 +21,15 @@ from ..data.shares import find_files
 from ..data.tables import is_table
 from ..data.text_files import compression
 from ..data.tokenization import load_tokenizer
+from ..data.unknown_tokens import unknown_share_problem
 from ..data.workers import progress_bar
 from ..model_reference import find_model
 from ..objectives import OBJECTIVES
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, objective_trained, pools
 from .pipeline_task import DiscriminatorLoader
 
+
+logger = logging.get_logger(__name__)
 
 # Of objectives whose head is asked.
 OBJECTIVES_SCORED = tuple(name for name, learns in OBJECTIVES.items() if learns.detects)
@@ -41,12 +44,14 @@ class TextScore:
         total: the sum over its tokens, see `Scorer.log_probs`; `None` for a line without tokens.
         tokens: of the line, without those that the tokenizer puts around any text.
         text: the line.
+        unknown: how many of its tokens are the unknown one.
     """
 
     line: int
     total: float | None
     tokens: int
     text: str
+    unknown: int = 0
 
     @property
     def mean(self) -> float | None:
@@ -131,17 +136,19 @@ def score_texts(scorer: Scorer, texts: Iterable[str]) -> Iterator[TextScore]:
         for text, logits in zip(tokenized, scorer.logits(tokenized), strict=True):
             line += 1
             log_probs = scorer.log_probs(text.ids, logits)
-            yield TextScore(line, log_probs.sum().item() if len(log_probs) else None, len(log_probs), text.text)
+            total = log_probs.sum().item() if len(log_probs) else None
+            yield TextScore(line, total, len(log_probs), text.text, text.ids.count(scorer.tokenizer.unk_token_id))
 
 
 @dataclass
 class Totals:
-    """What was scored: lines, their tokens, and of those with tokens the mean score in nats; `None` where no line has
-    any."""
+    """What was scored: lines, their tokens, how many of these are unknown, and of lines with tokens the mean score in
+    nats; `None` where no line has any."""
 
     score_name: str
     lines: int = 0
     tokens: int = 0
+    unknown: int = 0
     mean_score: float | None = None
 
     def counting(self, scorer: Scorer, scores: Iterable[TextScore]) -> Iterator[TextScore]:
@@ -151,6 +158,7 @@ class Totals:
             yield score
             self.lines += 1
             self.tokens += score.tokens
+            self.unknown += score.unknown
             if score.total is not None:
                 scored, total = scored + 1, total + scorer.score_of(score)
                 self.mean_score = total / scored
@@ -191,6 +199,8 @@ def score_file(
         else:
             with new_file(output) as unfinished, open(unfinished, "x", encoding="utf-8", newline="") as written:
                 _WRITERS[os.path.splitext(output)[1]](scorer, scores, written)
+    if problem := unknown_share_problem(totals.unknown, totals.tokens, file):
+        logger.warning(problem)
     return totals
 
 

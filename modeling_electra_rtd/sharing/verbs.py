@@ -249,9 +249,11 @@ def _score(arguments: argparse.Namespace) -> None:
         objective=arguments.objective,
     )
     rate = totals.lines / (time.perf_counter() - started)
+    unknown = f" ({totals.unknown:,} unknown)" if totals.unknown else ""
     mean = "none" if totals.mean_score is None else f"{totals.mean_score:.4f}"
     print(
-        f"{totals.lines:,} lines, {totals.tokens:,} tokens, mean {totals.score_name} {mean}; {rate:,.0f} lines/s",
+        f"{totals.lines:,} lines, {totals.tokens:,} tokens{unknown}, mean {totals.score_name} {mean}; "
+        f"{rate:,.0f} lines/s",
         file=sys.stdout if arguments.output else sys.stderr,
     )
     if arguments.output:
