@@ -147,8 +147,10 @@ def test_token_files_beside_others(tmp_path):
     _, data = own_task(train, validation, str(test))
     assert data.labels == ("1", "DET", "N") and data.splits["test"].to_list() == [{"tokens": ["A", "cat"]}]
     assert data.splits["train"][0]["tokens"] == ["A", "cat"]
-    with pytest.raises(ValueError, match="label_column is 'tag'; .* has no such choice"):
+    with pytest.raises(ValueError, match="no column 'tag'; its columns have no names, give a number"):
         own_task(train, validation, label_column="tag")
+    with pytest.raises(ValueError, match="text_columns is .*; .* has no such choice"):
+        own_task(train, validation, text_columns=["tag"])
     with pytest.raises(ValueError, match="either all or none of them hold a token"):
         own_task(train, files(tmp_path, TOPICS)[1])
     lists = json.dumps({"text": ["a", "b"], "label": "x"}) + "\n" + json.dumps({"text": ["c"], "label": "y"}) + "\n"

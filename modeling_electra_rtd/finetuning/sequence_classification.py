@@ -44,10 +44,14 @@ class SequenceClassification(TaskKind):
             encoded = dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
             encoded["length"] = [len(row) for row in encoded["input_ids"]]
             if "label" in batch:
-                encoded["labels"] = [float(x) for x in batch["label"]] if self._is_regression else batch["label"]
+                encoded["labels"] = self.targets(batch["label"])
             return encoded
 
         return examples.map(encode, batched=True, remove_columns=examples.column_names, desc="tokenizing")
+
+    def targets(self, labels: list[Any]) -> list[Any]:
+        """Labels of examples as the loss takes them."""
+        return [float(label) for label in labels] if self._is_regression else labels
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)
