@@ -78,6 +78,7 @@ def with_lists(table: Dataset, columns: list[str], path: str) -> Dataset:
     Raises:
         ValueError: for a cell that is no list, naming its row.
     """
+    content: pyarrow.Table = table.with_format("arrow")[:]
     for name in columns:
         if name not in table.column_names:
             continue
@@ -86,12 +87,11 @@ def with_lists(table: Dataset, columns: list[str], path: str) -> Dataset:
             for number, cell in enumerate(table[name], start=1)
         ]
         try:
-            table = table.remove_columns(name).add_column(name, values)
+            array = pyarrow.array(values)
         except pyarrow.ArrowException:
-            raise ValueError(
-                f"{path}: column {name!r} holds lists of different kinds of values; they must be of one"
-            ) from None
-    return table
+            raise ValueError(f"{path}: column {name!r} holds lists of several kinds; they must be of one") from None
+        content = content.set_column(table.column_names.index(name), name, array)
+    return Dataset(content) if columns else table
 
 
 def text_columns(
