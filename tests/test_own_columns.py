@@ -36,7 +36,7 @@ def test_identifiers_are_left_out_by_name_or_by_what_they_look_like(name, values
 
 def test_numbers_and_empty_columns_are_left_out_and_said():
     found = choose({"Unnamed: 0": ["0", "1", "2"], "year": [1, 2, 3], "note": [None, None, None], "text": LONG})
-    assert found == (["text"], {"Unnamed: 0": "numbers", "year": "numbers", "note": "nothing in it"})
+    assert found == (["text"], {"Unnamed: 0": "numbers", "year": "numbers", "note": "no text"})
 
 
 @pytest.mark.parametrize(

@@ -63,4 +63,7 @@ def test_kinds():
     assert inferred_kind([["a"], []], "labels", reads_lists=False) == "multi_label_classification"
     assert inferred_kind([["a"], []], "labels", reads_lists=True) == "tagging"
     assert inferred_kind(["0.5", "1"], "labels", reads_lists=False) == "regression"
+    with pytest.raises(ValueError, match=r"holds 'joy\|rage' beside 'joy', 'rage': several labels\? write them"):
+        inferred_kind(["joy", "rage", "joy|rage"], "labels", reads_lists=False)
+    assert inferred_kind(["R&B", "rock/pop", "pop"], "labels", reads_lists=False) == "classification"
     assert inferred_kind(["0", "a"], "labels", reads_lists=False) == "classification"

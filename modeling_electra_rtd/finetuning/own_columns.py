@@ -31,6 +31,8 @@ _SECOND = {
     *("answer", "context", "passage", "sentence", "paragraph", "document", "evidence", "body", "text", "content"),
     *("abstract", "description", "article", "summary", "message", "response", "reply", "completion", "question"),
 }
+# A first line that is no header, but a token with its tag.
+_OUTSIDE_TAG = re.compile(r"O$|[BIESLU]-\w")
 _LIST_OF_SOME = re.compile(r"\[.*[\s,'\"].*\]$|array\(.*\)$", re.DOTALL)
 _LIST_OF_TEXTS = re.compile(r"\[\s*['\"].*\]$", re.DOTALL)
 
@@ -53,8 +55,13 @@ def label_columns(table: Dataset, given: str | Sequence[str] | None, path: str) 
     found = [name for name in LABEL_NAMES if name in columns] or [name for name in _TAG_NAMES if name in columns]
     if len(found) != 1:
         hint = "; is it separated by something other than commas?" if len(columns) == 1 else ""
+        if any(_OUTSIDE_TAG.match(name) for name in columns):
+            hint = "; of a token and its tag a line, give --token-column"
         asked = found or columns
-        raise ValueError(f"{path}: which column is the label? give --label-column, one of {', '.join(asked)}{hint}")
+        several = "" if hint or found else ", or several of 0 and 1"
+        raise ValueError(
+            f"{path}: which column is the label? give --label-column, one of {', '.join(asked)}{several}{hint}"
+        )
     return found
 
 
@@ -118,10 +125,11 @@ def text_columns(
         if name in labels:
             continue
         values = list(table[name])
-        if values and isinstance(values[0], list):
+        if any(isinstance(value, list) for value in values):
             lists.append(name)
         elif not any(isinstance(value, str) and not _is_number(value) for value in values):
-            left_out[name] = "numbers" if any(value is not None for value in values) else "nothing in it"
+            are_numbers = any(isinstance(value, str | int | float) for value in values)
+            left_out[name] = "numbers" if are_numbers else "no text"
         elif _is_id(name, values):
             left_out[name] = "identifiers"
         else:

@@ -14,6 +14,7 @@ logger = logging.get_logger(__name__)
 
 # More whole numbers than this are more likely scores than names of classes; the user has to say which.
 _MAXIMUM_INTEGER_CLASSES = 50
+_SEPARATORS = ("|", ";", ",", "/", "+", " ")
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+$")
 
 
@@ -24,7 +25,8 @@ def inferred_kind(labels: list[Any], column: str, reads_lists: bool) -> str:
         reads_lists: whether the text is lists of tokens.
 
     Raises:
-        ValueError: for many whole numbers, which could be classes or scores.
+        ValueError: for many whole numbers, which could be classes or scores, and names of which some are others with a
+            separator between them.
     """
     if any(isinstance(value, list) for value in labels):
         return "tagging" if reads_lists else "multi_label_classification"
@@ -38,6 +40,14 @@ def inferred_kind(labels: list[Any], column: str, reads_lists: bool) -> str:
                 f"column {column!r} holds {different} different whole numbers: classes or scores? give --kind "
                 "classification or --kind regression"
             )
+    names = {class_name(value) for value in labels}
+    for name in sorted(names):
+        for separator in _SEPARATORS:
+            if separator in name and names >= (parts := {part.strip() for part in name.split(separator)}):
+                raise ValueError(
+                    f"column {column!r} holds {name!r} beside {', '.join(map(repr, sorted(parts)))}: several labels? "
+                    f"write them as lists, such as {sorted(parts)}; or give --kind classification"
+                )
     return "classification"
 
 

@@ -193,6 +193,12 @@ def _tagging_from_tokens(
         label_column = label_column[0]
     files = {split: open_token_file(path) for split, path in paths.items()}
     layout = find_layout(files["train"], token_column, label_column)
+    for split, file in files.items():
+        if files["train"].has_counter and not file.has_counter:
+            raise ValueError(
+                f"{paths[split]}: its first column does not count the tokens, but that of {paths['train']} does; all "
+                "files must have the same columns"
+            )
     sentences = {
         split: tagged_sentences(file, layout.token_column, layout.tag_column, has_tags=split != "test")
         for split, file in files.items()
@@ -263,7 +269,10 @@ def _tagging(
 def _table(path: str) -> Dataset:
     if not is_table(path):
         allowed = ", ".join([*TABLE_SUFFIXES, *TOKEN_SUFFIXES])
-        raise ValueError(f"{path}: unknown kind of file {data_suffix(path)!r}; allowed: {allowed}")
+        raise ValueError(
+            f"{path}: unknown kind of file {data_suffix(path)!r}; allowed: {allowed}; another file of a token and "
+            "its tag a line is read with --token-column"
+        )
     return read_table(path)
 
 
