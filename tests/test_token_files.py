@@ -63,6 +63,17 @@ def test_a_first_line_that_names_the_columns(tmp_path):
     assert file.passed_over == {"lines of column names": 1}
 
 
+def test_a_count_that_begins_anew_begins_a_sentence(tmp_path):
+    path = write(tmp_path, "#\thttp://x.org\n1\tAnn\tO\n2\tis\tO\n#\thttp://y.org\n1\tEva\tO\n1\tBo\tO\n")
+    assert [[line.fields[1] for line in lines] for lines in open_token_file(path).sentences] == [
+        ["Ann", "is"],
+        ["Eva"],
+        ["Bo"],
+    ]
+    path = write(tmp_path, "1-2\tIsn't\t_\n1\tIs\tV\n2\tn't\tP\n1\tNo\tP\n")
+    assert [len(lines) for lines in open_token_file(path).sentences] == [2, 1]
+
+
 def test_what_counts_and_what_is_a_number(tmp_path):
     assert open_token_file(write(tmp_path, "1\tAnn\tO\n2\tis\tO\n\n1\tNo\tO\n")).has_counter
     assert open_token_file(write(tmp_path, "7 Ann O\n8 is O\n\n9 No O\n")).has_counter

@@ -8,6 +8,7 @@ from typing import Any
 from transformers.utils import logging
 
 from ..backbones import nearest
+from .tag_schemes import entity_scheme
 
 
 logger = logging.get_logger(__name__)
@@ -41,6 +42,12 @@ def inferred_kind(labels: list[Any], column: str, reads_lists: bool) -> str:
                 "classification or --kind regression"
             )
     names = {class_name(value) for value in labels}
+    written = [name.split() for name in names]
+    if any(len(tags) > 1 for tags in written) and entity_scheme(written) is not None:
+        raise ValueError(
+            f"column {column!r} holds tags of several tokens in one text, such as {max(names, key=len)!r:.60}; write "
+            "tokens and tags as lists, or give --kind classification"
+        )
     for name in sorted(names):
         for separator in _SEPARATORS:
             if separator in name and names >= (parts := {part.strip() for part in name.split(separator)}):

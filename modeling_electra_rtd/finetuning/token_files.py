@@ -23,6 +23,7 @@ _COMMENT = re.compile(r"#([ \t]*[\w.:-]+ =|[ \t]+[\w.:-]+=|[ \t]+new(doc|par)\b|
 _GLOBAL_COLUMNS = re.compile(r"#[ \t]*global\.columns[ \t]*=[ \t]*(.+)")
 _RANGE = re.compile(r"\d+-\d+$")
 _EMPTY_NODE = re.compile(r"\d+\.\d+$")
+_COUNT = re.compile(r"\d+([-.]\d+)?$")
 # A first line of these words alone names the columns.
 _HEADER = {
     *CONLLU_COLUMNS,
@@ -98,6 +99,7 @@ def open_token_file(path: str | Path) -> TokenFile:
         is_comment, is_narrow = _COMMENT.match(line) is not None, len(fields) != width
         if line.startswith("#") and (is_comment or is_narrow if not sentences[-1] else is_comment and is_narrow):
             passed_over["comments"] += 1
+            sentences.append([])
         elif "-DOCSTART-" in fields[:3]:
             passed_over["document starts"] += 1
             sentences.append([])
@@ -106,7 +108,7 @@ def open_token_file(path: str | Path) -> TokenFile:
             names = tuple(name.lower() for name in fields)
         else:
             sentences[-1].append(Line(number, fields))
-    sentences = [lines for lines in sentences if lines]
+    sentences = _split_at_restarts([lines for lines in sentences if lines])
     has_counter = width > 1 and _counts(sentences)
     if has_counter:
         sentences = _words(sentences, passed_over)
@@ -164,6 +166,20 @@ def _split_at_tabs(line: str) -> list[str]:
 
 def _split_at_spaces(line: str) -> list[str]:
     return _SPACES.split(line.strip(_BLANK))
+
+
+def _split_at_restarts(sentences: list[list[Line]]) -> list[list[Line]]:
+    """Sentences that only a count beginning anew parts; others as they are."""
+    if not all(_COUNT.match(line.fields[0]) for lines in sentences for line in lines):
+        return sentences
+    found: list[list[Line]] = []
+    for lines in sentences:
+        found.append([])
+        for line in lines:
+            if line.fields[0] in ("0", "1") and any(before.fields[0] == line.fields[0] for before in found[-1]):
+                found.append([])
+            found[-1].append(line)
+    return found
 
 
 def _counts(sentences: list[list[Line]]) -> bool:
