@@ -8,6 +8,7 @@ Every size holds the beginnings of all files. The classic tokenizer gets a small
 """
 
 import argparse
+import glob
 import itertools
 import json
 import os
@@ -56,6 +57,7 @@ def mapped(files: list[str], tokenizer: str, folder: str, processes: int | None 
         total = len(next(iter(joined.values()))) // LENGTH * LENGTH
         return {name: [ids[i : i + LENGTH] for i in range(0, total, LENGTH)] for name, ids in joined.items()}
 
+    files = [glob.escape(file) for file in files]  # `datasets` takes names for globs
     rows = load_dataset("text", data_files=files, split="train", cache_dir=folder)
     rows = rows.map(tokenize, batched=True, num_proc=processes, remove_columns=["text"])
     rows.map(group_texts, batched=True, num_proc=processes).save_to_disk(str(Path(folder, "blocks")))

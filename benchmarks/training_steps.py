@@ -21,9 +21,10 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
 from modeling_electra_rtd.backbones import generator_config_for
-from modeling_electra_rtd.cpu_attention import use_cpu_layers
+from modeling_electra_rtd.cpu_attention import use_cpu_layers, use_stock_layers
 from modeling_electra_rtd.encoder_inputs import LOCAL_MASKS
-from modeling_electra_rtd.machine import bf16_is_fast, has_compiler, keep_freed_memory, recompute_for_products
+from modeling_electra_rtd.machine import has_compiler, keep_freed_memory, recompute_for_products
+from modeling_electra_rtd.precision import faster_precision
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
 
@@ -210,13 +211,14 @@ def by_hand_compiled(setting: Setting) -> Step:
 
 def our_pair(setting: Setting, stock_layers: bool = False) -> ElectraRtdForPreTraining:
     """The pair as a recipe builds it and the trainer prepares it."""
-    config = setting.pair_config()
+    model = ElectraRtdForPreTraining(setting.pair_config())
     if stock_layers:
-        config._attn_implementation = "eager"
-    model = ElectraRtdForPreTraining(config).to(setting.device).train()
-    if setting.device == "cpu" and not stock_layers:
+        use_stock_layers(model)
+        model.set_attn_implementation("eager")
+    elif setting.device == "cpu":
+        # Already there, but on a machine with an accelerator.
         use_cpu_layers(model)
-    return model
+    return model.to(setting.device).train()
 
 
 def ours(
@@ -238,6 +240,21 @@ def ours(
         # As the collator gives it: the number of each position's document.
         with setting.autocast():
             output = forward(input_ids, document_ids=torch.ones_like(input_ids))
+        _finished(output.loss, model, optimizer)
+        return output.generator_loss, output.discriminator_loss
+
+    return step
+
+
+def in_own_loop(setting: Setting) -> Step:
+    """The pair of this package in a loop of one's own: the public class, `torch.compile` and an optimizer of torch."""
+    model = ElectraRtdForPreTraining(setting.pair_config()).to(setting.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, eps=1e-6, weight_decay=0.01)
+    forward = torch.compile(model) if setting.compiled and (setting.device != "cpu" or has_compiler()) else model
+
+    def step(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        with setting.autocast():
+            output = forward(input_ids)
         _finished(output.loss, model, optimizer)
         return output.generator_loss, output.discriminator_loss
 
@@ -269,6 +286,7 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "electra-pytorch": electra_pytorch,
     "by hand": by_hand,
     "by hand, compiled": by_hand_compiled,
+    "electra-rtd, own loop": in_own_loop,
     "electra-rtd": ours,
     "electra-rtd, stock dropout": ours_with_stock_dropout,
     "electra-rtd, freed memory returned": ours_returning_memory,
@@ -390,8 +408,8 @@ def _work() -> None:
 
 
 def bf16_here(device: str) -> bool:
-    """Whether the recipes switch bf16 on here."""
-    return device == "cuda" or bf16_is_fast()
+    """Whether the recipes take bf16 here."""
+    return faster_precision(device) == "bf16"
 
 
 if __name__ == "__main__":

@@ -75,13 +75,14 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_quickstart(add: AddVerb) -> None:
     sub = add("quickstart", _quickstart, "offline in minutes: corpus, tokenizer, pre-training, fine-tuning, release")
     sub.add_argument("--output-dir", default="runs/quickstart", help="a new folder for everything it makes")
-    sub.add_argument("--max-steps", type=int, default=None, help="optimizer steps; by default what fits the time")
+    sub.add_argument("--seconds", type=float, default=250, help="of pre-training, whatever this machine does in them")
+    sub.add_argument("--max-steps", type=int, default=None, help="optimizer steps, instead of seconds")
 
 
 def _quickstart(arguments: argparse.Namespace) -> None:
     from .quickstart import quickstart
 
-    quickstart(arguments.output_dir, arguments.max_steps)
+    quickstart(arguments.output_dir, arguments.max_steps, arguments.seconds)
 
 
 def _dashed(argument: str) -> str:

@@ -43,6 +43,16 @@ def use_cpu_layers(model: nn.Module) -> None:
         model.set_attn_implementation(ATTENTION)
 
 
+def use_stock_layers(model: nn.Module) -> None:
+    """Give a model back the dropout of `torch` and the `sdpa` of `transformers`: the reverse of `use_cpu_layers`."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is CpuDropout:
+                setattr(module, name, nn.Dropout(child.p).train(child.training))
+    if model.config._attn_implementation == ATTENTION:
+        model.set_attn_implementation("sdpa")
+
+
 def block_mask(document_ids: Tensor, before: int, after: int) -> Tensor | None:
     """Who may attend to whom in a local layer, for blocks of neighbours: as many positions each as the farther one of
     both sides, and shown those of the blocks beside it.
@@ -53,10 +63,10 @@ def block_mask(document_ids: Tensor, before: int, after: int) -> Tensor | None:
 
     Returns:
         `(batch, 1, blocks, reach, 3 * reach)` bool, True where attention is allowed; its number of dimensions tells it
-        from the mask of whole rows. `None` for a row of so few blocks that its whole is faster.
+        from the mask of whole rows. `None` for a row of so few blocks that its whole is faster, and away from a CPU.
     """
     length, reach = document_ids.shape[1], max(before, after)
-    if not reach or length <= (_FEWEST_BLOCKS - 1) * reach:
+    if not reach or length <= (_FEWEST_BLOCKS - 1) * reach or not _is_on_cpu(document_ids):
         return None
     count = -(-length // reach)
     # Beyond the row lies a document of its own, so that no row of the softmax is empty.
@@ -84,7 +94,8 @@ def _attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention as two matrix products, in the signature of `transformers`; stock `sdpa` for long rows.
+    """Attention as two matrix products, in the signature of `transformers`; stock `sdpa` for long rows and away from a
+    CPU.
 
     Args:
         query, key, value: `(batch, heads, sequence, head_size)`; the heads of keys and values may be fewer, each for
@@ -99,9 +110,9 @@ def _attention(
     dropout = dropout if module.training else 0.0
     in_blocks = attention_mask is not None and attention_mask.dim() == 5
     length = query.shape[2]
-    if length > _LONGEST_ROW and not dropout and not in_blocks:
-        kwargs["is_causal"] = False  # the mask says it where it is so
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if not _is_on_cpu(query) or (length > _LONGEST_ROW and not dropout and not in_blocks):
+        kwargs |= {"scaling": scaling, "dropout": dropout, "is_causal": False}  # the mask says it where it is so
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     if not in_blocks:
@@ -116,6 +127,10 @@ def _attention(
     )
     output, _ = _products(query, key, value, attention_mask, scaling, dropout)
     return output.flatten(2, 3)[:, :, :length].transpose(1, 2).contiguous(), None
+
+
+def _is_on_cpu(values: Tensor) -> bool:
+    return values.device.type == "cpu"
 
 
 def _products(

@@ -33,6 +33,7 @@ from .corruption import (
     share_within_words,
     split_uniforms,
 )
+from .cpu_attention import ATTENTION, use_cpu_layers
 from .discriminator import ElectraRtdDiscriminator
 from .embedding_sharing import DisentangledEmbedding, share, words_name
 from .encoder_inputs import token_mask_of
@@ -52,6 +53,10 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     """Generator and discriminator, trained together: the RTD step.
 
     The joint model is the discriminator with a generator beside it, in memory and on disk.
+
+    On a machine without an accelerator it has the dropout and the attention of `cpu_attention`, several times as fast
+    there, unless the config or `from_pretrained` is given an `attn_implementation`. `use_stock_layers` takes them
+    back.
     """
 
     # No part of a release, and of a joint checkpoint only where it was trained with it.
@@ -59,6 +64,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     _keys_to_ignore_on_load_unexpected = [r"^feedback\."]
 
     def __init__(self, config: ElectraRtdConfig):
+        asked = config._attn_implementation
         super().__init__(config)
         if self.config.is_alone:
             raise ValueError("generator_config is None; a pair needs the stock config of its generator")
@@ -91,6 +97,8 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         # post_init adds what the stock encoders name, ModernBERT's embedding block among it: as a unit of FSDP2 it
         # would hold the word embeddings, which the generator's output layer holds in another.
         self._no_split_modules = {backbone_of(self.config.discriminator_config).layer_class}
+        if asked in (None, ATTENTION) and not torch.accelerator.is_available():
+            use_cpu_layers(self)
         self.train()
 
     def _new_generator(self) -> nn.Module | None:

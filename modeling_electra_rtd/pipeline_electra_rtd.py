@@ -1,6 +1,6 @@
 """`pipeline("replaced-token-detection")`: which tokens of a text does a discriminator take for replaced?
 
-It travels with a release as code that runs without this package, and imports nothing of it.
+It travels with a release as code that runs without this package, and imports only what travels with it.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.base import ChunkPipeline
 
 from .backbones import longest_row
+from .precision import faster_precision, warn_of_slower
 
 
 TASK = "replaced-token-detection"
@@ -122,7 +123,8 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             order of the texts, but texts of like length are read together: a generator is read 16 batches ahead, and
             without a `batch_size` one text at a time.
         bf16: whether matrix products of a 32-bit model run in bf16. Twice as fast where the device has them, but it
-            moves probabilities by a few thousandths; by default they are those of the model.
+            moves probabilities by a few thousandths; by default they are those of the model. `"auto"` takes bf16 where
+            a measurement finds it faster.
         device: as for any pipeline.
         threshold: `is_replaced` is `probability > threshold`; in [0, 1], 0.5 unless given.
         aggregation_strategy: `"none"` for tokens; for words the probability of their `"first"` token, the `"average"`
@@ -210,12 +212,14 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         aggregation_strategy: str | None = None,
         max_length: int | None = None,
         stride: int | None = None,
-        bf16: bool | None = None,
+        bf16: bool | str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must be in [0, 1]")
         if aggregation_strategy not in (None, *_AGGREGATIONS):
             raise ValueError(f"aggregation_strategy is {aggregation_strategy!r}; allowed: {', '.join(_AGGREGATIONS)}")
+        if bf16 not in (None, True, False, "auto"):
+            raise ValueError(f"bf16 is {bf16!r}; it must be True, False or 'auto'")
         sizes = _given(max_length=max_length, stride=stride)
         self._window_size(**{**getattr(self, "_preprocess_params", {}), **sizes})
         return sizes, _given(bf16=bf16), _given(threshold=threshold, aggregation_strategy=aggregation_strategy)
@@ -324,10 +328,14 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             yield rows[start : start + count]
             start += count
 
-    def precision(self, bf16: bool = False) -> AbstractContextManager:
+    def precision(self, bf16: bool | str = False) -> AbstractContextManager:
         """Where the model runs in it."""
         if self.model.dtype != torch.float32 or not bf16:
             return contextlib.nullcontext()
+        if bf16 == "auto" and faster_precision(self.device.type) != "bf16":
+            return contextlib.nullcontext()
+        if bf16 is True:
+            warn_of_slower("bf16", self.device.type)
         return torch.autocast(self.device.type, torch.bfloat16)
 
     @property

@@ -230,6 +230,41 @@ def test_dataset_by_shards(tmp_path):
     one_line(error)
 
 
+def test_files_folders_and_globs_whose_names_hold_signs_of_globs(tmp_path):
+    folder = tmp_path / "data[v1]{a}*?" / "x[2]"
+    folder.mkdir(parents=True)
+    for name in ("a[0].txt", "b{1}.txt", "c*.txt", "d?.jsonl"):
+        (folder / name).write_text(json.dumps({"text": name}) + "\n" if name.endswith("jsonl") else f"{name}\n")
+    (tmp_path / "datav").mkdir()
+    names = sorted(path.name for path in folder.iterdir())
+    assert [name for path in sorted(folder.iterdir()) for name in read(path)] == names
+    assert read(folder.parent) == names
+    assert read(folder / "[ab]*.txt") == ["a[0].txt", "b{1}.txt"]
+    assert read(f"{folder.parent}/**/*.txt") == names[:3]
+    with pytest.raises(ValueError, match=re.escape("datasets reads no folder of such a name; give its files with")):
+        share_dataset(str(folder), None, "train")
+
+
+def test_tables_of_a_local_dataset_are_read_as_they_are_written(tmp_path):
+    texts = ["2021-03-01T10:00:00", "2021-03-02T10:00:00"]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": "007"}) + "\n")
+    assert [text for share in share_dataset(str(tmp_path), None, "train") for text in read_share(share)] == texts
+    assert [text for share in share_dataset(str(tmp_path), None, "test") for text in read_share(share)] == ["007"]
+
+
+def test_how_a_file_is_read_is_said_once_however_many_processes_read_it(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("modeling_electra_rtd.data.documents.CHECK_BYTES_PER_PROCESS", 1)
+    paths = [str(tmp_path / f"{number}.tsv") for number in range(2)]
+    for path in paths:
+        with open(path, "w") as file:
+            file.write('text\tn\n"open\t1\nx\t2\n"and left\t3\n')
+    check_files(paths, "blank_line", "text", skip_invalid_files=False, processes=2, progress=False)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [f"{path}, line 2" for path in paths]
+    assert read(paths[0]) == ['"open', "x", '"and left']
+    assert len(caplog.records) == 2
+
+
 def test_a_folder_leaves_out_what_describes_its_text_and_says_so(tmp_path, caplog):
     (tmp_path / "README.md").write_text("About this corpus.\n")
     (tmp_path / "titles.tsv").write_text("title\tyear\nA book\t1900\n")

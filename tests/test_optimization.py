@@ -9,7 +9,12 @@ from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model
 from torch.optim import AdamW, Muon
 
 from modeling_electra_rtd.data.collator import BlockCollator
-from modeling_electra_rtd.pretraining.optimization import ClippedAdamW, create_optimizer, parameter_groups
+from modeling_electra_rtd.pretraining.optimization import (
+    ClippedAdamW,
+    create_optimizer,
+    orthogonalized,
+    parameter_groups,
+)
 
 
 def names_of(model, groups) -> dict[tuple[str, float], set[str]]:
@@ -52,10 +57,14 @@ def step(model, optimizer, batch) -> None:
     optimizer.step()
 
 
-def test_the_combination_equals_muon_and_adamw_side_by_side(tmp_path):
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_combination_equals_muon_and_adamw_side_by_side(tmp_path, monkeypatch, bf16):
     ours = tiny_joint_model(dropout=0.0)
     theirs = copy.deepcopy(ours)
-    arguments = tiny_arguments(tmp_path, muon_learning_rate=0.02, learning_rate=1e-2)
+    arguments = tiny_arguments(tmp_path, muon_learning_rate=0.02, learning_rate=1e-2, bf16=bf16)
+    if not bf16:
+        # With which torch's own code stays in fp32.
+        monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     one = create_optimizer(ours, arguments)
     adamw, muon = [], []
     for group in parameter_groups(theirs, arguments):
@@ -73,6 +82,17 @@ def test_the_combination_equals_muon_and_adamw_side_by_side(tmp_path):
             optimizer.step()
     for (name, value), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert torch.equal(value, other), name
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (16, 16)])
+def test_an_orthogonalized_matrix_has_the_same_directions_and_no_lengths(shape):
+    torch.manual_seed(0)
+    update = torch.randn(shape) * 1e3
+    found = orthogonalized(update, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    left, _, right = torch.linalg.svd(update, full_matrices=False)
+    lengths = left.T @ found @ right.T
+    assert ((lengths.diag() > 0.5) & (lengths.diag() < 1.5)).all()
+    torch.testing.assert_close(lengths, lengths.diag().diag(), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("clipping", [False, True])

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
@@ -130,6 +131,88 @@ def test_a_quote_in_a_tsv_is_a_quote(tmp_path):
     content = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)
     _, data = own_task(*files(tmp_path, content, suffix="tsv"))
     assert data.splits["train"]["text"] == [text for text, _ in rows]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "tsv.gz"])
+def test_a_tsv_of_pandas_and_one_with_marks_of_its_own(tmp_path, suffix):
+    rows = [('say "hi" now', "a"), ("one\ntwo\tthree", "b"), ("plain", "a"), ('"', "b")]
+    frame = pandas.DataFrame(rows, columns=["text", "label"])
+    paths = [str(tmp_path / f"{split}.{suffix}") for split in ("train", "validation")]
+    frame.to_csv(paths[0], sep="\t", index=False)
+    frame[2:3].assign(label="b").to_csv(paths[1], sep="\t", index=False)
+    _, data = own_task(*paths)
+    assert data.splits["train"]["text"] == [text for text, _ in rows]
+
+
+def test_a_table_with_an_index_in_a_folder_with_brackets(tmp_path):
+    folder = tmp_path / "data[v1]{a}*?"
+    folder.mkdir()
+    for split, texts in (("train", ["2021-03-01T10:00:00", "007"]), ("validation", ["NA", "1e5"])):
+        frame = pandas.DataFrame({"text": texts, "label": ["true", "null"]})
+        frame.to_json(folder / f"{split}[1].jsonl", orient="records", lines=True)
+        frame.to_csv(folder / f"{split}[1].csv")
+    for suffix in ("jsonl", "csv"):
+        paths = [str(folder / f"{split}[1].{suffix}") for split in ("train", "validation")]
+        task, data = own_task(*paths, text_columns=["text"])
+        assert (task.kind, data.labels) == ("classification", ("null", "true"))
+        assert data.splits["train"].to_list()[0] == {"text": "2021-03-01T10:00:00", "label": 1}
+        assert data.splits["validation"]["text"] == ["NA", "1e5"]
+
+
+def test_names_of_tags_and_a_test_split_without_labels_from_parquet(tmp_path):
+    tags = ClassLabel(names=["O", "B-PER", "I-PER"])
+    features = Features({"id": Value("string"), "words": List(Value("string")), "ner": List(tags)})
+    rows = {"train": [1, 2, 0], "validation": [0, 1, 2], "test": [-1, -1, -1]}
+    paths = {}
+    for split, ids in rows.items():
+        paths[split] = str(tmp_path / f"{split}.parquet")
+        table = Dataset.from_dict({"id": ["0"], "words": [["a", "b", "c"]], "ner": [ids]}, features=features)
+        table.to_parquet(paths[split])
+    options = {"text_columns": ["words"], "label_column": "ner"}
+    task, data = own_task(*paths.values(), **options)
+    assert (task.headline, data.labels) == ("f1", ("O", "B-PER", "I-PER"))
+    assert data.splits["train"]["label"] == [[1, 2, 0]] and data.splits["test"].to_list() == [
+        {"tokens": ["a", "b", "c"]}
+    ]
+    with pytest.raises(ValueError, match="test.parquet, row 1: column 'ner' has no label for each"):
+        own_task(paths["train"], paths["test"], **options)
+    for split, ids in (("train", [0, 1]), ("validation", [1, 0]), ("test", [-1, -1])):
+        table = Dataset.from_dict(
+            {"text": [f"{split} {i}" for i in range(2)], "label": ids},
+            features=Features({"text": Value("string"), "label": ClassLabel(names=["sky", "pets"])}),
+        )
+        table.to_parquet(paths[split])
+    _, data = own_task(*paths.values())
+    assert data.labels == ("pets", "sky") and data.splits["test"].to_list()[0] == {"text": "test 0"}
+    with pytest.raises(ValueError, match="test.parquet, row 1: 'label' is empty"):
+        own_task(paths["train"], paths["test"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"text": "a", "label": "x"}, {"text": 7, "label": "y"}], {}, "line 2: column 'text' is 7, but 'a' before"),
+        (
+            [{"year": 2021, "label": "x"}, {"year": 1e5, "label": "y"}],
+            {"text_columns": ["year"]},
+            "row 1: column 'year'",
+        ),
+        (
+            [{"words": ["a", None], "tags": ["N", "V"]}],
+            {"text_columns": ["words"], "label_column": "tags"},
+            "row 1: column 'words' holds None; it must be text",
+        ),
+        (
+            [{"words": ["a", "b"], "tags": ["N", None]}],
+            {"text_columns": ["words"], "label_column": "tags"},
+            "row 1: column 'tags' has no label for each",
+        ),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, rows, options, message):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    with pytest.raises(ValueError, match=f"train.jsonl, {message}"):
+        own_task(*files(tmp_path, lines, suffix="jsonl"), **options)
 
 
 def test_one_file_twice_and_texts_in_both_splits(tmp_path, caplog):

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import ElectraForPreTraining, PreTrainedTokenizerFast, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_electra_rtd import ReplacedTokenDetectionPipeline
+from modeling_electra_rtd import ReplacedTokenDetectionPipeline, precision
 from modeling_electra_rtd.pipeline_electra_rtd import TASK, windows_over
 
 
@@ -152,6 +152,23 @@ def test_bf16_is_near_and_taken_when_asked_for(stock, tokenizer):
     half = pipeline(TASK, model=copy.deepcopy(stock).bfloat16(), tokenizer=tokenizer, device="cpu")
     assert half(TEXT) == half(TEXT, bf16=False)
     torch.testing.assert_close(probabilities(half(TEXT)), exact[: len(TOKENS)], atol=5e-2, rtol=0)
+
+
+@pytest.mark.parametrize("rates", [{"fp32": 155e9, "bf16": 55e9}, {"fp32": 155e9, "bf16": 400e9}])
+def test_bf16_by_a_measurement_and_where_it_is_slower(stock, tokenizer, monkeypatch, rates):
+    lines = []
+    monkeypatch.setattr(precision, "matrix_rates", lambda device_type: rates)
+    monkeypatch.setattr(precision.logger, "warning_once", lines.append)
+
+    def judged(bf16):
+        return probabilities(pipeline(TASK, model=stock, tokenizer=tokenizer, device="cpu", bf16=bf16)(LONG))
+
+    is_faster = rates["bf16"] > rates["fp32"]
+    assert torch.equal(judged("auto"), judged(is_faster)) and not torch.equal(judged("auto"), judged(not is_faster))
+    # Who asks for the slower one gets it, and one line; the model's own digits are nobody's mistake.
+    assert [line.startswith("precision is bf16 (55 GFLOP/s") for line in lines] == [True] * (not is_faster)
+    with pytest.raises(ValueError, match="bf16 is 'fast'; it must be True, False or 'auto'"):
+        judged("fast")
 
 
 def test_words(detect):

@@ -1,5 +1,6 @@
 """`electra-rtd plan`: what a recipe will take, from the recipe alone; nothing is written or claimed without cause."""
 
+import dataclasses
 import json
 
 import pytest
@@ -18,6 +19,8 @@ from modeling_electra_rtd.pretraining.recipes import read_recipe
 from modeling_electra_rtd.pretraining.run import build_model, pair_config
 
 
+# Of a machine whose matrix products take twice as long in fp32.
+SLOWER = dataclasses.replace(RATES, products={kind: (2 * one, other) for kind, (one, other) in RATES.products.items()})
 SMALL = ["--discriminator", MODEL, "--vocab-size", "200", "--max-length", "32", "--per-device-train-batch-size", "4"]
 
 
@@ -25,7 +28,7 @@ SMALL = ["--discriminator", MODEL, "--vocab-size", "200", "--max-length", "32", 
 def machine(tmp_path) -> str:
     file = str(tmp_path / "machine.json")
     measured = {**environment(), "device": "Another Machine"}
-    save_calibration(Calibration("cpu", {"bf16": RATES, "fp32": RATES}, measured), file)
+    save_calibration(Calibration("cpu", {"bf16": RATES, "fp32": SLOWER}, measured), file)
     return file
 
 
@@ -153,3 +156,11 @@ def test_bad_requests_are_refused_in_one_line(tmp_path, machine, capsys):
     assert "device is h200" in fails(capsys, "plan", "tiny", *SMALL, "--calibration", machine, "--device", "h200")
     assert "vocab_size is 2" in fails(capsys, "plan", "small", "--vocab-size", "2", "--device", "h200")
     assert "give one" in fails(capsys, "plan", "tiny", "--calibration", machine, "--calibrate", "f.json")
+
+
+@pytest.mark.parametrize("option", ["--calibrate", "--json"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setattr("modeling_electra_rtd.pretraining.calibration.calibrate", None)
+    for file in (tmp_path / "nowhere" / "plan.json", tmp_path):
+        message = fails(capsys, "plan", "small", option, str(file))
+        assert f"{option} is {str(file)!r}; it must be a file in a folder that exists" in message

@@ -143,8 +143,8 @@ def test_the_log_holds_the_table_of_the_records():
 
 def test_the_python_example_trains(workplace):
     (training,) = [block for block in code_blocks("python") if "ElectraRtdTrainer(" in block]
-    assert "max_steps=1000, bf16=True" in training
-    small = training.replace("max_steps=1000, bf16=True", "max_steps=2, per_device_train_batch_size=4")
+    assert 'max_steps=1000, precision="auto"' in training
+    small = training.replace('max_steps=1000, precision="auto"', "max_steps=2, per_device_train_batch_size=4")
     run_python(small.replace("num_hidden_layers=6", "num_hidden_layers=1"), workplace)
 
 

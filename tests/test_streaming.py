@@ -1,4 +1,5 @@
 import collections
+import json
 
 import pyarrow
 import pyarrow.parquet
@@ -46,6 +47,28 @@ def test_rows_equal_prepared_blocks(tmp_path, corpus, tokenizer):
     stream = stream_blocks(corpus, tokenizer=tokenizer, max_length=24, shuffle_buffer_blocks=0)
     prepared = load_blocks(str(tmp_path / "out"))
     assert list(stream) == list(prepared) and stream.features == prepared.features
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl"])
+def test_rows_of_a_table_are_documents_prepared_or_streamed(tmp_path, tokenizer, suffix):
+    marked = [f'"{text}' if number in (7, 90) else text for number, text in enumerate(DOCUMENTS)]
+    path = str(tmp_path / f"a.{suffix}")
+    if suffix == "tsv":
+        content = "id\ttext\n" + "".join(f"{number}\t{text}\n" for number, text in enumerate(marked))
+    elif suffix == "csv":
+        doubled = [text.replace('"', '""') for text in marked]
+        content = "id,text\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(doubled))
+    else:
+        content = "".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(marked))
+    with open(path, "w") as file:
+        file.write(content)
+    manifest = prepare_blocks(
+        [path], tokenizer, str(tmp_path / "out"), max_length=24, validation_fraction=0.0, num_proc=1, progress=False
+    )
+    assert (manifest["splits"]["train"]["documents"], manifest["empty_documents"]) == (len(DOCUMENTS), 0)
+    stream = list(stream_blocks([path], tokenizer=tokenizer, max_length=24, shuffle_buffer_blocks=0))
+    assert stream == list(load_blocks(str(tmp_path / "out")))
+    assert words_of(stream) == collections.Counter(" ".join(DOCUMENTS).split())
 
 
 def test_every_epoch_has_an_order_of_its_own(corpus, tokenizer):

@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 _remarks: dict[str, str] = {}
 
 
+class _NotQuoted(ValueError):
+    """Quotation marks that are not those of fields."""
+
+
 class Record(NamedTuple):
     """One row: the number of its first line, the lines themselves, with line ends, and its fields."""
 
@@ -84,20 +88,20 @@ def is_quoted(path: str, size: int, modified: int) -> bool:
     is_whole, are_rows = True, False
     try:
         for record in _records(path, "\t"):
+            if _is_blank(record.fields, width):
+                continue
             in_marks = _fields_in_marks(record, "\t")
             if in_marks is None:
                 return False
             if not width:
                 width, is_named_so = len(record.fields), bool(in_marks)
                 continue
-            if _is_blank(record.fields, width):
-                continue
             if len(record.fields) != width:
                 return False
             is_whole &= all(line.count("\t") == width - 1 for line in record.lines)
             are_rows |= _may_be_rows(record, "\t")
-            is_needed |= any(character in record.fields[column] for column in in_marks for character in '\t\n"')
-    except csv.Error:
+            is_needed |= any(character in record.fields[column] for column in in_marks for character in '\t\n\r"')
+    except _NotQuoted:
         return False
     if not is_named_so and (not is_needed or (is_whole and are_rows)):
         return False
@@ -133,16 +137,11 @@ def _marked_rows(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _quoted_rows(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    number = 1
-    try:
-        for record in _records(path, separator):
-            if _may_be_rows(record, separator):
-                last = number + len(record.lines) - 1
-                say(path, f"{path}: lines {number} to {last} are read as one row, as their quotation marks say")
-            yield number, record.fields
-            number = record.line + len(record.lines)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {number}: not a row of a csv file ({error})") from None
+    for record in _records(path, separator):
+        if _may_be_rows(record, separator):
+            last = record.line + len(record.lines) - 1
+            say(path, f"{path}: lines {record.line} to {last} are read as one row, as their quotation marks say")
+        yield record.line, record.fields
 
 
 def _records(path: str, separator: str) -> Iterator[Record]:
@@ -152,14 +151,19 @@ def _records(path: str, separator: str) -> Iterator[Record]:
     def kept() -> Iterator[str]:
         for line in decoded_lines(path):
             lines.append(line)
-            yield line
+            content = line.removesuffix("\n").removesuffix("\r")
+            # `csv` takes a carriage return in the middle of a line for its end; zeros no text file has.
+            yield content.replace("\r", "\0") + line[len(content) :] if "\r" in content else line
 
     number = 1
-    for fields in csv.reader(kept(), delimiter=separator, strict=True):
-        if fields:
-            yield Record(number, lines.copy(), fields)
-        number += len(lines)
-        lines.clear()
+    try:
+        for fields in csv.reader(kept(), delimiter=separator, strict=True):
+            if fields:
+                yield Record(number, lines.copy(), [field.replace("\0", "\r") for field in fields])
+            number += len(lines)
+            lines.clear()
+    except csv.Error as error:
+        raise _NotQuoted(f"{path}, line {number}: not a row of a csv file ({error})") from None
 
 
 def _fields_in_marks(record: Record, separator: str) -> set[int] | None:

@@ -179,7 +179,10 @@ def _json(content: str, place: str) -> Any:
         return value
     except UnicodeEncodeError:
         raise ValueError(f"{place}: cannot be read (half of a surrogate pair, which is no character)") from None
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if "\n" in content.strip() else ""
+        raise ValueError(f"{place}{line}: cannot be read as JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists in lists without end
         raise ValueError(f"{place}: cannot be read as JSON ({error})") from None
 
 

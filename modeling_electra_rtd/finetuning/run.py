@@ -11,6 +11,7 @@ from datasets import DatasetDict
 
 from ..machine import environment
 from ..model_reference import ModelReference, find_model
+from ..precision import precision_facts
 from ..recipe_files import located
 from ..sharing.release import weights_hash
 from .reading import TaskData
@@ -131,6 +132,7 @@ def finetune(
         "oracle": {split: run.oracle(split) for split in run.validation_splits},
         "median_seed": median_run(tuned, "validation", task.headline)["seed"],
         "seconds": round(time.perf_counter() - started, 1),
+        "precision": precision_facts(run.settings.precision, run.settings.device.type),
         **environment(),
     }
     if process.is_main_process:

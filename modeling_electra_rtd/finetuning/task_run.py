@@ -105,7 +105,7 @@ class TaskRun:
         names = sorted(
             stated
             | set(self.values)
-            | {"learning_rate", "weight_decay", "warmup_steps", "per_device_train_batch_size", "bf16"}
+            | {"learning_rate", "weight_decay", "warmup_steps", "per_device_train_batch_size", "precision"}
             | {"gradient_accumulation_steps", "lr_scheduler_type", "max_grad_norm", "max_steps"}
         )
         found = {name: getattr(self.settings, name) for name in names}

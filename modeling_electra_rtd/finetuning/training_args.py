@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import Seq2SeqTrainingArguments
 
-from ..machine import bf16_is_fast
+from ..precision import agree_on_precision, decide_precision
 
 
 _LEAST = {
@@ -65,7 +65,11 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "Stop after this many evaluations without a better result, and keep the best. Off."},
     )
-    bf16: bool | None = field(default=None, metadata={"help": "None switches bf16 on where it is native."})
+    precision: str = field(
+        default="auto",
+        metadata={"help": "auto takes the faster of fp32 and bf16, by a measurement; or one of them."},
+    )
+    bf16: bool | None = field(default=None, metadata={"help": "As precision; True and False win over auto."})
     attn_implementation: str | None = field(
         default=None,
         metadata={"help": "None: the model's own. On a CPU sdpa and eager are computed as matrix products."},
@@ -112,6 +116,7 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
             self.save_strategy, self.save_total_limit = self.eval_strategy, 1
         if not torch.accelerator.is_available():
             self.use_cpu = True
-        if self.bf16 is None:
-            self.bf16 = bf16_is_fast()
+        is_measured = decide_precision(self)
         super().__post_init__()
+        if is_measured:
+            agree_on_precision(self)

@@ -27,11 +27,11 @@ from ..configuration_electra_rtd import ElectraRtdConfig
 from ..cpu_attention import use_cpu_layers
 from ..machine import environment, has_compiler, peak_resident_bytes, tune_cpu_memory
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..precision import DTYPES, faster_of, faster_precision
 from .step_cost import Operator, OperatorCounter, Step, StepCost, count_step
 from .training_args import ElectraRtdTrainingArguments
 
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LENGTH, ROWS, FEW_ROWS = 128, 32, 8
 WARM_UP, TURNS = 2, 3
 # Bytes.
@@ -132,15 +132,23 @@ class Calibration:
     rates: dict[str, Rates]
     environment: dict[str, Any]
 
+    @property
+    def faster_precision(self) -> str:
+        """What `precision: auto` takes on that machine, as far as it was measured."""
+        return faster_of({name: 1 / max(rates.products["mm"][0], 1e-30) for name, rates in self.rates.items()})
 
-def calibrate(precisions: Iterable[str] = tuple(PRECISIONS), compiled: bool = True) -> Calibration:
+
+def calibrate(precisions: Iterable[str] | None = None, compiled: bool = True) -> Calibration:
     """Measure this machine, every precision in a process of its own, since a process keeps what memory it took.
 
     Args:
-        precisions: keys of `PRECISIONS`.
+        precisions: keys of `precision.DTYPES`; `None` takes fp32, and bf16 where it is faster: elsewhere measuring it
+            takes several times as long, and nobody trains in it.
         compiled: measure compiled steps too, which takes minutes for the compiler.
     """
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    if precisions is None:
+        precisions = list(DTYPES) if faster_precision(device_type) == "bf16" else ["fp32"]
     rates = {}
     for precision in precisions:
         rates[precision] = _in_own_process(_measured_rates, device_type, precision)
@@ -277,7 +285,7 @@ def _measured_rates(device_type: str, precision: str) -> Rates:
         if operator.flops:
             row = (operator.flops, operator.bytes_moved, taken / calls[operator])
             timed.setdefault(_kind(operator.name), []).append(row)
-    for operator, taken in _timed_products(device_type, PRECISIONS[precision]):
+    for operator, taken in _timed_products(device_type, DTYPES[precision]):
         timed.setdefault(_kind(operator.name), []).append((operator.flops, operator.bytes_moved, taken))
     # What a call costs whatever it moves, as those show that move next to nothing.
     call = statistics.median(seconds[operator] / n for operator, n in calls.items() if operator.bytes_moved < TINY)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from .training_args import ElectraRtdTrainingArguments
@@ -75,16 +75,70 @@ class ClippedAdamW(AdamW):
         return loss
 
 
+class Fp32Muon(Muon):
+    """`torch.optim.Muon` with its matrix products in fp32.
+
+    By itself it multiplies in bf16 whatever the precision of the run. Where a processor converts bf16 matrices first,
+    that takes ten times as long, and was five sixths of a small model's step.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters, gradients, momenta = [], [], []
+            self._init_group(group, parameters, gradients, momenta)
+            lr, momentum = float(group["lr"]), group["momentum"]
+            for parameter, gradient, average in zip(parameters, gradients, momenta, strict=True):
+                average.lerp_(gradient, 1 - momentum)
+                update = gradient.lerp(average, momentum) if group["nesterov"] else average
+                update = orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                parameter.mul_(1 - lr * group["weight_decay"])
+                # Updates of a matrix have the size of its gradient's singular vectors: larger for tall ones.
+                tallness = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
+                parameter.add_(update, alpha=-lr * tallness)
+        return loss
+
+
+def orthogonalized(update: Tensor, coefficients: tuple[float, float, float], iterations: int, eps: float) -> Tensor:
+    """`(rows, columns)` with the singular vectors of `update` and singular values near 1: the quintic Newton-Schulz
+    iteration of Muon (Jordan et al. 2024), in the precision of `update`.
+
+    Args:
+        coefficients: of the polynomial's odd powers.
+        eps: the least norm that is divided by.
+    """
+    first, third, fifth = coefficients
+    is_tall = update.shape[0] > update.shape[1]
+    # The smaller of the two sides is squared: (least, least) products.
+    values = update.T if is_tall else update
+    values = values / values.norm().clamp(min=eps)
+    for _ in range(iterations):
+        gram = values @ values.T
+        polynomial = torch.addmm(gram, gram, gram, beta=third, alpha=fifth)
+        values = torch.addmm(values, polynomial, values, beta=first)
+    return values.T if is_tall else values
+
+
 class MuonAdamW(Optimizer):
     """`torch.optim.Muon` for the groups marked `algorithm="muon"` and `torch.optim.AdamW` for the rest, as one
     optimizer: one list of groups for schedulers and sharding, one state dict for checkpoints.
 
     Args:
         update_clipping: take `ClippedAdamW` for the rest.
+        bf16: whether Muon multiplies in bf16, as `torch` has it, or takes `Fp32Muon`.
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], betas: tuple[float, float], eps: float, update_clipping: bool = False
+        self,
+        groups: list[dict[str, Any]],
+        betas: tuple[float, float],
+        eps: float,
+        update_clipping: bool = False,
+        bf16: bool = True,
     ):
         adamw = [group for group in groups if group["algorithm"] == "adamw"]
         muon = [group for group in groups if group["algorithm"] == "muon"]
@@ -92,7 +146,7 @@ class MuonAdamW(Optimizer):
         adamw_class = ClippedAdamW if update_clipping else AdamW
         self._optimizers: dict[str, Optimizer] = {"adamw": adamw_class(adamw, betas=betas, eps=eps, fused=True)}
         if muon:
-            self._optimizers["muon"] = Muon(muon)
+            self._optimizers["muon"] = (Muon if bf16 else Fp32Muon)(muon)
         # The parts have completed the very dicts of groups that this optimizer now owns.
         super().__init__(groups, {})
         self._share_state()
@@ -115,10 +169,11 @@ class MuonAdamW(Optimizer):
 
 
 def create_optimizer(model: nn.Module, arguments: ElectraRtdTrainingArguments) -> Optimizer:
-    """The optimizer of a run: AdamW, or Muon with AdamW."""
+    """The optimizer of a run: AdamW, or Muon with AdamW; Muon multiplies in the precision of the run."""
     return MuonAdamW(
         parameter_groups(model, arguments),
         betas=(arguments.adam_beta1, arguments.adam_beta2),
         eps=arguments.adam_epsilon,
         update_clipping=arguments.adam_update_clipping,
+        bf16=bool(arguments.bf16),
     )

@@ -1,5 +1,6 @@
 """The plan of a run: parameters, FLOPs, memory, hours and money, before any of them is spent."""
 
+import copy
 import os
 import sys
 from typing import Any
@@ -60,12 +61,14 @@ def plan(
         raise ValueError(f"device is {device}, but {calibration_file} was measured on a {calibration.device_type}")
     config, length = planned_config(recipe, vocab_size)
     steps = planned_steps(recipe)
+    precision, chosen_by = _planned_precision(recipe, calibration, device == here)
+    arguments = copy.copy(arguments)
+    arguments.precision, arguments.bf16 = precision, precision == "bf16"
     full = StepShape(arguments.gradient_accumulation_steps, arguments.train_batch_size, length)
     cost = count_step(lambda: ElectraRtdForPreTraining(config), arguments, length, device_type)
     run = count_run(
         lambda: ElectraRtdForPreTraining(config), arguments, length, device_type, steps, known={full: cost}
     )
-    precision = "bf16" if arguments.bf16 else "fp32"
     if calibration is None and device == here:
         print(f"measuring this machine ({precision}), some seconds ...", file=sys.stderr)
         calibration = calibrate([precision], compiled=False)
@@ -74,6 +77,7 @@ def plan(
     return {
         "device": device if calibration is None else calibration.environment["device"],
         "precision": precision,
+        "precision_chosen_by": chosen_by,
         "length": length,
         "vocab_size": config.vocab_size,
         "chosen_positions_per_row": slots_per_row(length, config.mask_probability),
@@ -93,6 +97,17 @@ def plan(
         "calibrated_on": None if calibration is None else calibration.environment,
         "environment": environment(),
     }
+
+
+def _planned_precision(recipe: Recipe, calibration: Calibration | None, is_here: bool) -> tuple[str, str]:
+    """The precision that a run will have there, and what chose it."""
+    asked = recipe.values["training"]
+    if asked.get("precision") != "auto" or asked.get("bf16") is not None or asked.get("fp16"):
+        return recipe.training.precision, "the recipe"
+    if calibration is not None:
+        return calibration.faster_precision, "the calibration"
+    # The arguments have measured this machine when they were made.
+    return (recipe.training.precision, "a measurement") if is_here else ("bf16", "assumption, not measured there")
 
 
 def _measured(
@@ -230,7 +245,7 @@ def plan_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
         return f"{count / 1e6:,.0f} MB"
 
     rows = [
-        ("device", f"{values['device']}, {values['precision']}"),
+        ("device", f"{values['device']}, {values['precision']} (by {values['precision_chosen_by']})"),
         ("parameters, discriminator and what is shared", f"{own[DISCRIMINATOR]:,}"),
         ("parameters, generator alone", f"{own[GENERATOR]:,}"),
         ("vocabulary", f"{values['vocab_size']:,}"),

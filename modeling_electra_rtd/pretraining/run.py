@@ -19,13 +19,14 @@ from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
 from ..generators import ElectraRtdGenerator
-from ..machine import bf16_is_fast, has_compiler, tune_cpu_memory
+from ..machine import has_compiler, tune_cpu_memory
 from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pair_rules import check_rows
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
 from .schedules import step_shape
+from .time_budget import TimeBudget
 from .trainer import TELEMETRY, ElectraRtdTrainer
 from .training_args import ElectraRtdTrainingArguments
 
@@ -37,7 +38,7 @@ RESOLVED_RECIPE = "recipe.yaml"
 _NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
 
 
-def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
+def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | None = None) -> dict[str, Any]:
     """Run a recipe.
 
     The output folder gets checkpoints, the final model and tokenizer at its root (a joint checkpoint that stock
@@ -46,6 +47,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     Args:
         resume: continue from the newest complete checkpoint in the output folder, or from the beginning where a run
             was stopped before its first.
+        time_budget: ends the run by the clock instead of `max_steps`, which then has to be `TimeBudget.MOST_STEPS`.
 
     Returns:
         The record; beside what `run.json` holds, `pushed_to`, the address of the last commit, where there was one.
@@ -80,6 +82,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         train_dataset=train_blocks,
         eval_dataset=held_out,
         processing_class=tokenizer,
+        time_budget=time_budget,
     )
     if trainer.is_world_process_zero():
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,7 @@ def pretrain(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
         "data": data,
         "from_hub": _from_hub(recipe, data, checkpoints),
         "checkpoints_from_hub": {role: checkpoint.from_hub for role, checkpoint in checkpoints.items()},
+        "time_budget_seconds": None if time_budget is None else time_budget.seconds,
     }
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -139,7 +143,7 @@ def evaluator(model: str, blocks: str, split: str = "validation", max_blocks: in
         output_dir=tempfile.gettempdir(),
         per_device_eval_batch_size=32,
         evaluation_blocks=max_blocks,
-        bf16=bf16_is_fast(),
+        precision="auto",
         save_strategy="no",
     )
     return ElectraRtdTrainer(model=pair, args=arguments, eval_dataset=held_out, processing_class=tokenizer)

@@ -24,7 +24,7 @@ from transformers.initialization import no_init_weights
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ..cpu_attention import use_cpu_layers
+from ..cpu_attention import use_cpu_layers, use_stock_layers
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .optimization import create_optimizer
 from .schedules import StepShape, largest_mask_probability, run_shapes
@@ -305,8 +305,11 @@ def count_step(
         model.tie_weights()
         if device == "cpu":
             use_cpu_layers(model)
-        elif model.encoder.config._attn_implementation == "sdpa":
-            model.set_attn_implementation(_FUSED)
+        else:
+            # Which the pair has taken for the machine that plans.
+            use_stock_layers(model)
+            if model.encoder.config._attn_implementation == "sdpa":
+                model.set_attn_implementation(_FUSED)
         if arguments.activation_checkpointing:
             model.activation_checkpointing_enable(arguments.activation_checkpointing_kwargs)
         weights = _bytes_of([*model.parameters(), *model.buffers()])

@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 
@@ -25,10 +26,12 @@ from ..data.collator import BlockCollator, IndexedBlocks
 from ..data.word_starts import continuing_tokens
 from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..precision import precision_facts
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .release_pushes import ReleasePushes
 from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
+from .time_budget import TimeBudget, check_fractions
 from .training_args import ElectraRtdTrainingArguments
 
 
@@ -47,6 +50,7 @@ class ElectraRtdTrainer(ReleasePushes):
             their columns. Batches hold `input_ids` and `document_ids`; corruption happens in the model.
         data_collator: `None` for a `BlockCollator`. One with a `corruption_seed` fixes every block's corruption.
         processing_class: the tokenizer, saved with every checkpoint.
+        time_budget: ends the run by the clock, over which its schedules then run; `None` goes by `max_steps`.
 
     Attributes:
         run_facts: what only the caller knows of the run, by the keys of `run_record`, which it goes into.
@@ -60,6 +64,7 @@ class ElectraRtdTrainer(ReleasePushes):
         model: ElectraRtdForPreTraining,
         args: ElectraRtdTrainingArguments,
         data_collator: Any = None,
+        time_budget: TimeBudget | None = None,
         **kwargs: Any,
     ):
         temperature = args.initial_sampling_temperature
@@ -86,6 +91,13 @@ class ElectraRtdTrainer(ReleasePushes):
             data_collator=data_collator or BlockCollator(self._pad_token_id, continues_word=self._continues_word),
             **kwargs,
         )
+        self._time_budget = time_budget
+        if time_budget is not None:
+            check_fractions(args)
+            # Whose bars and lines are of steps; the budget has its own.
+            for shown in (ProgressCallback, PrinterCallback):
+                self.remove_callback(shown)
+            self.add_callback(time_budget)
         # Batches carry no labels, and yet the model returns a loss.
         self.label_names = []
         self.can_return_loss = True
@@ -120,7 +132,11 @@ class ElectraRtdTrainer(ReleasePushes):
                 "decay_type": "1-sqrt",
             }
             self.args.lr_scheduler_kwargs = {**defaults, **(self.args.lr_scheduler_kwargs or {})}
-        return super().create_scheduler(num_training_steps, optimizer)
+        if self._time_budget is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        budget, scheduler = self._time_budget, super().create_scheduler(TimeBudget.POSITIONS, optimizer)
+        scheduler.lr_lambdas = [lambda _, rate=rate: rate(budget.position) for rate in scheduler.lr_lambdas]
+        return scheduler
 
     def get_eval_dataloader(self, eval_dataset: Any = None):
         """Held-out blocks with the corruption that `evaluation_corruption_seed` gives each of them."""
@@ -199,6 +215,7 @@ class ElectraRtdTrainer(ReleasePushes):
             },
             "held_out": self._held_out[1] if is_present else {"epoch": self.state.epoch},
             "processes": self.args.world_size,
+            "precision": precision_facts(self.args.precision, self.args.device.type),
             **environment(),
             **self.run_facts,
         }
@@ -212,7 +229,7 @@ class ElectraRtdTrainer(ReleasePushes):
             return batches, None
         if self.args.initial_batch_size is not None or self.args.initial_sequence_length is not None:
             length = batches[0]["input_ids"].shape[1]
-            shape = step_shape(self.args, length, self.state.global_step, self.state.max_steps)
+            shape = step_shape(self.args, length, *self._position())
             # The last step of an epoch may have fewer micro-batches.
             self._step_shape = shape._replace(micro_batches=min(shape.micro_batches, len(batches)))
             batches = shaped_batches(batches, self._step_shape)
@@ -270,7 +287,13 @@ class ElectraRtdTrainer(ReleasePushes):
     def _scheduled(self, name: str) -> float:
         """A field of the objective as its schedule has it at the present step."""
         final = getattr(self._pair.config, name)
-        return scheduled_value(self.args, name, final, self.state.global_step, self.state.max_steps)
+        return scheduled_value(self.args, name, final, *self._position())
+
+    def _position(self) -> tuple[int, int]:
+        """Where schedules stand, and where they end: in optimizer steps, or on the clock."""
+        if self._time_budget is not None:
+            return self._time_budget.position, TimeBudget.POSITIONS
+        return self.state.global_step, self.state.max_steps
 
     def _scheduled_corruption(self, input_ids: Tensor) -> dict[str, Tensor]:
         """The present mask probability, and uniforms with the slots of the largest, so that shapes stay the same."""
@@ -305,7 +328,8 @@ class ElectraRtdTrainer(ReleasePushes):
                 logs["sequence_length"] = self._step_shape.length
             self._last_log_time = now
             if self.args.health_checks and self.is_world_process_zero():
-                warmed_up = self.state.global_step > self.args.get_warmup_steps(self.state.max_steps)
+                position, end = self._position()
+                warmed_up = position > self.args.get_warmup_steps(end)
                 for warning in self._health.check(logs, self.state.global_step, warmed_up):
                     logger.warning(warning)
         super().log(logs, start_time)

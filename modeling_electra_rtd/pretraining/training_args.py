@@ -9,6 +9,8 @@ from transformers.trainer_utils import HubStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 from transformers.utils import logging
 
+from ..precision import agree_on_precision, decide_precision
+
 
 logger = logging.get_logger(__name__)
 
@@ -90,6 +92,14 @@ class ElectraRtdTrainingArguments(TrainingArguments):
         default=0.3,
         metadata={"help": "Steps until rows are as long as the blocks, or a fraction of all steps up to 1."},
     )
+    precision: str | None = field(
+        default=None,
+        metadata={
+            "help": "auto takes the faster of fp32 and bf16, by a measurement; or one of them. None leaves it to bf16 "
+            "and fp16."
+        },
+    )
+    bf16: bool | None = field(default=None, metadata={"help": "As precision; True and False win over auto."})
     evaluation_blocks: int | None = field(
         default=2048, metadata={"help": "Held-out blocks used at every evaluation; None takes all of them."}
     )
@@ -148,11 +158,14 @@ class ElectraRtdTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             # TrainingArguments takes bf16 on a CPU only when it is told that a CPU is meant.
             self.use_cpu = True
+        is_measured = decide_precision(self)
         if self.torch_compile and (self.initial_batch_size or self.initial_sequence_length):
             # Each of the few shapes is compiled for itself; the second one would otherwise make all later ones share
             # code for any shape, which the slots of a row do not have.
             os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "false")
         super().__post_init__()
+        if is_measured:
+            agree_on_precision(self)
         if self.n_gpu > 1:
             # Trainer would split every batch between them in one process, and the counts of a step with it.
             logger.warning(

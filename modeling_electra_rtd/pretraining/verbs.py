@@ -71,6 +71,8 @@ def _plan(arguments: argparse.Namespace) -> None:
     if arguments.calibrate and arguments.calibration:
         raise ValueError("--calibrate measures this machine and --calibration reads a file; give one")
     recipe = None if arguments.recipe is None else read_recipe(arguments.recipe, arguments.overrides)
+    for name in ("calibrate", "json"):
+        _check_writable(f"--{name}", getattr(arguments, name))
     if arguments.calibrate:
         print("measuring this machine, compiled steps too; minutes ...", file=sys.stderr)
         save_calibration(calibrate(), arguments.calibrate)
@@ -105,11 +107,21 @@ def _add_evaluate(add: AddVerb) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from .run import evaluate
 
+    _check_writable("--json", arguments.json)
     metrics = evaluate(arguments.model, arguments.data, arguments.split, arguments.max_blocks)
     _print_metrics(metrics)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         print(f"metrics in {arguments.json}")
+
+
+def _check_writable(option: str, file: str | None) -> None:
+    """Refuse a file that could not be written, before the minutes of work whose result it is for."""
+    if file is None:
+        return
+    path = Path(file)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"{option} is {file!r}; it must be a file in a folder that exists")
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ from ..data.text_files import compression
 from ..data.tokenization import load_tokenizer
 from ..data.word_starts import continuing_tokens
 from ..data.workers import progress_bar
-from ..machine import bf16_is_fast
 from ..model_reference import find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
@@ -109,7 +108,11 @@ def inspect_text(
 
 
 def inspect_texts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], seed: int = 0, bf16: bool = False
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    seed: int = 0,
+    bf16: bool | str = False,
 ) -> Iterator[list[InspectedToken]]:
     """The same for any number of texts, of which those of like length are read together.
 
@@ -143,7 +146,7 @@ def inspect_file(
         output: a new file, `.jsonl`, which appears whole or not at all: of every line its number, from 1, its text and
             the fields of its tokens.
         text_column: of a table.
-        bf16: see the pipeline; `None` where it is native.
+        bf16: see the pipeline; `None` takes the faster precision.
 
     Returns:
         The number of lines.
@@ -162,8 +165,7 @@ def inspect_file(
         # For its attention, as `score`.
         use_cpu_layers(loaded)
     texts, to_read = itertools.tee(read_lines(path, text_column))
-    bf16 = bf16_is_fast() if bf16 is None else bf16
-    inspected = inspect_texts(loaded, tokenizer, to_read, seed, bf16)
+    inspected = inspect_texts(loaded, tokenizer, to_read, seed, "auto" if bf16 is None else bf16)
     size = None if is_table(path) or compression(path) else os.path.getsize(path)
     number = 0
     with new_file(output) as unfinished, open(unfinished, "x", encoding="utf-8") as written:

@@ -56,7 +56,7 @@ _RECIPE_FIELDS = {
     "training": (
         "per_device_train_batch_size gradient_accumulation_steps optim learning_rate muon_learning_rate adam_beta1 "
         "adam_beta2 adam_epsilon weight_decay max_grad_norm warmup_steps lr_scheduler_type "
-        "initial_sampling_temperature sampling_temperature_decay_steps bf16 fp16 torch_compile seed"
+        "initial_sampling_temperature sampling_temperature_decay_steps precision bf16 fp16 torch_compile seed"
     ).split(),
 }
 # Most runs leave these alone, so they stand in a card only where they are not the default.
@@ -298,6 +298,8 @@ def _described(
     # A recipe may leave the objective to the checkpoint that it continues from.
     recorded = {key: value for key, value in recipe.get("model", {}).items() if value is not None}
     known = recipe | {"model": objective | recorded}
+    if "precision" in run:
+        known["training"] = recipe.get("training", {}) | {"precision": run["precision"]["ran"]}
     settings = _DEFAULTS | known["model"] | known.get("training", {})
     return {
         "run": run,

@@ -22,7 +22,6 @@ from ..data.tables import is_table
 from ..data.text_files import compression
 from ..data.tokenization import load_tokenizer
 from ..data.workers import progress_bar
-from ..machine import bf16_is_fast
 from ..model_reference import find_model
 from ..objectives import OBJECTIVES
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, objective_trained, pools
@@ -101,7 +100,7 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
 
     Args:
         model: any name that `find_model` takes.
-        bf16: see the pipeline; `None` takes it where it is native for a mean over a line, which hardly moves, and not
+        bf16: see the pipeline; `None` takes the faster precision for a mean over a line, which hardly moves, and fp32
             for a sum.
         objective: what the discriminator was trained with; `None` takes what its config says, and `"rtd"` where it
             says nothing.
@@ -116,7 +115,7 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
     tokenizer = load_tokenizer(reference)
     discriminator = DiscriminatorLoader.from_pretrained(reference.name, **reference.arguments)
     if bf16 is None:
-        bf16 = bf16_is_fast() and not _is_sum(objective or objective_trained(discriminator))
+        bf16 = False if _is_sum(objective or objective_trained(discriminator)) else "auto"
     scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=bf16, objective=objective, **arguments)
     if scorer.device.type == "cpu":
         # For its attention: matrix products are faster than the fused kernel on rows as short as sentences.

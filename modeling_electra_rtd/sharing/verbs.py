@@ -152,7 +152,7 @@ def _add_inspect(add: AddVerb) -> None:
     sub.add_argument(
         "--bf16",
         action=argparse.BooleanOptionalAction,
-        help="of a file: matrix products in bf16; by default where it is native",
+        help="of a file: matrix products in bf16; by default in the precision that is faster here, by a measurement",
     )
 
 
@@ -213,7 +213,7 @@ def _add_score(add: AddVerb) -> None:
     sub.add_argument(
         "--bf16",
         action=argparse.BooleanOptionalAction,
-        help="matrix products in bf16; by default where it is native, but for Electric's sums",
+        help="matrix products in bf16; by default in the faster precision here, but for Electric's sums in fp32",
     )
     sub.epilog = (
         "The number is the RTD score: the mean, over the tokens of the line, of log P(original), the discriminator's "

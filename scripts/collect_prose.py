@@ -1,18 +1,28 @@
-"""The English prose that is already on every Python machine: docstrings and documentation, cleaned into paragraphs.
+"""Collect the English text that the quickstart trains on, from the documentation of installed Python packages.
 
-The quickstart needs real text and may not touch the network. A Python installation with this package's dependencies
-carries tens of megabytes of documentation written by people. This module reads it with `ast`, so no module is ever
-imported or run, and keeps what reads as English: code, doctests, tables, signatures and licence texts are dropped,
-hard-wrapped paragraphs are joined, light markup is stripped, and repeated paragraphs are kept once.
+    python scripts/collect_prose.py --output-dir modeling_electra_rtd/quickstart_text
+
+The text travels with the package, so that a first try needs no network, waits for nothing, and reads the same words on
+every machine. Its sources are the standard library and packages that are documented in whole sentences and whose
+licences allow it: `LICENCES.md` beside the text holds them. Run this with the versions of constraints.txt and Python
+3.11 to get the text again.
+
+Sources are read with `ast`, so no module is ever imported or run. What reads as English is kept: code, doctests,
+tables, signatures and licence texts are dropped, hard-wrapped paragraphs are joined, light markup is stripped, and
+repeated paragraphs are kept once.
 
 Words used below: a *paragraph* is one line of prose; a *document* is the paragraphs of one file, one per line.
 """
 
+import argparse
 import ast
 import hashlib
+import importlib.metadata
 import inspect
+import lzma
 import multiprocessing
 import os
+import platform
 import re
 import sys
 import sysconfig
@@ -23,6 +33,13 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+
+TEXT, LICENCES = "text.txt.xz", "LICENCES.md"
+# The folder of each package, and the name of its distribution; all are installed with this one.
+PACKAGES = {"numpy": "numpy", "pandas": "pandas", "scipy": "scipy", "sklearn": "scikit-learn", "sympy": "sympy"}
+LICENCE_OF_PACKAGE = re.compile(r"\.dist-info/(licenses/)?(LICENSE(\.txt)?|COPYING)$")
+# Behind the first line like this, a licence file goes on with those of what the package bundles.
+END_OF_LICENCE = re.compile(r"^-{4,}$|^BEOPEN\.COM LICENSE AGREEMENT", re.MULTILINE)
 
 # Bytes. The few larger files are generated tables; parsing one costs seconds and yields nothing.
 LARGEST_FILE = 1_500_000
@@ -107,7 +124,7 @@ def collect_python_prose(max_bytes: int = 12_000_000, roots: Sequence[str | os.P
 
     Args:
         max_bytes: budget in UTF-8 bytes; the document that would exceed it and all after it are left out.
-        roots: folders to read. Default: the standard library and the site-packages of the running interpreter.
+        roots: folders to read. Default: the standard library and `PACKAGES`, as the running interpreter has them.
 
     Returns:
         Documents sorted by the relative path of their file; each holds one paragraph per line.
@@ -121,7 +138,9 @@ def collect_python_prose(max_bytes: int = 12_000_000, roots: Sequence[str | os.P
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"no such folder to read prose from: {folder}")
-    paths = {path.relative_to(folder).as_posix(): path for folder in folders for path in _documentation_files(folder)}
+    paths = {
+        path.relative_to(folder.parent).as_posix(): path for folder in folders for path in _documentation_files(folder)
+    }
     names = sorted(paths, key=lambda name: hashlib.blake2b(name.encode(), digest_size=8).digest())
     seen: set[bytes] = set()
     documents: dict[str, str] = {}
@@ -164,9 +183,27 @@ def paragraphs_of_text(text: str) -> list[str]:
     return [prose for candidate in candidates if (prose := _prose_or_none(candidate)) is not None]
 
 
+def licences() -> str:
+    """The licences of what is collected, as a page; those of what a package bundles are left out, as is its text."""
+    licence = Path(sysconfig.get_path("stdlib"), "LICENSE.txt").read_text(encoding="utf-8")
+    licence = licence[licence.index("PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2\n-") :]
+    texts = {f"Python {platform.python_version()}, standard library": licence.replace("\n" + 44 * "-", "", 1)}
+    for distribution in PACKAGES.values():
+        files = importlib.metadata.files(distribution) or []
+        (file,) = [
+            path for path in files if path.match("*.dist-info/LICEN*") or path.match("*.dist-info/licenses/[LC]*[EGt]")
+        ]
+        texts[f"{distribution} {importlib.metadata.version(distribution)}"] = file.locate().read_text(encoding="utf-8")
+    pages = [f"## {name}\n\n```text\n{END_OF_LICENCE.split(text)[0].strip()}\n```\n" for name, text in texts.items()]
+    head = (
+        f"# Where {TEXT} comes from\n\nParagraphs of the documentation of these packages, chosen and cleaned by "
+        "`scripts/collect_prose.py`: cut to whole\nsentences, without code and markup. Their licences:\n\n"
+    )
+    return head + "\n".join(pages)
+
+
 def _installed_folders() -> list[Path]:
-    paths = dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    return [Path(path) for path in paths if os.path.isdir(path)]
+    return [Path(sysconfig.get_path("stdlib")), *(Path(sysconfig.get_path("purelib"), name) for name in PACKAGES)]
 
 
 def _documentation_files(folder: Path) -> Iterator[Path]:
@@ -377,3 +414,19 @@ def _is_new(paragraph: str, seen: set[bytes]) -> bool:
         return False
     seen.add(digest)
     return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output-dir", required=True, help="folder that the text and its licences go to")
+    folder = Path(parser.parse_args().output_dir)
+    documents = collect_python_prose()
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(documents) + "\n"
+    (folder / TEXT).write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    (folder / LICENCES).write_text(licences(), encoding="utf-8")
+    print(f"{len(documents):,} documents, {len(text) / 1e6:.1f} MB of text, in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,18 @@
+"""scripts/collect_prose.py: prose is kept and code is dropped, as in the text that travels with the package."""
+
+import sys
 from pathlib import Path
 
 import pytest
 
-from modeling_electra_rtd.data import python_prose
-from modeling_electra_rtd.data.python_prose import collect_python_prose, paragraphs_of_python, paragraphs_of_text
+from modeling_electra_rtd.quickstart import quickstart_documents
+
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import collect_prose  # noqa: E402
+from collect_prose import collect_python_prose, paragraphs_of_python, paragraphs_of_text  # noqa: E402
 
 
 PUBLIC_MODULE = '''"""One line that is too short.
@@ -139,7 +148,7 @@ def test_same_files_give_same_documents_with_and_without_processes(installed, mo
         (installed / f"module_{number}.py").write_text(f'"""{text}"""\n')
     alone, together = [], []
     for documents, workers in ((alone, {0}), (together, {0, 1})):
-        monkeypatch.setattr(python_prose.os, "sched_getaffinity", lambda _, workers=workers: workers, raising=False)
+        monkeypatch.setattr(collect_prose.os, "sched_getaffinity", lambda _, workers=workers: workers, raising=False)
         documents.extend(collect_python_prose(roots=[installed]))
     assert alone == together
     assert len(alone) > 100
@@ -192,7 +201,7 @@ def test_standard_library_reads_as_english():
     assert len(words) > 2_000
     assert 0.04 < sum(word == "the" for word in words) / len(words) < 0.12
     for paragraph in "\n".join(documents).split("\n"):
-        assert len(paragraph) >= python_prose.SHORTEST_PARAGRAPH
+        assert len(paragraph) >= collect_prose.SHORTEST_PARAGRAPH
         assert paragraph == " ".join(paragraph.split())
         assert ">>>" not in paragraph and "``" not in paragraph
 
@@ -204,3 +213,33 @@ def test_characters_that_no_text_file_holds_are_left_out(escape):
     source = f'"""{kept}\n\n{other}\n"""'
     assert paragraphs_of_python(source) == [kept]
     assert paragraphs_of_python(source.replace(escape, "it")) != [kept]
+
+
+def test_the_text_of_the_quickstart_reads_as_english_and_its_licences_lie_beside_it():
+    documents = quickstart_documents()
+    text = "\n".join(documents)
+    assert 4e6 < len(text.encode()) < 6e6 and len(documents) > 1_000
+    # What this script keeps, it keeps again: nothing of another origin has come into the file.
+    paragraphs = text.split("\n")
+    sample = paragraphs[:: len(paragraphs) // 500]
+    again = [paragraphs_of_text(paragraph) for paragraph in sample]
+    assert sum([paragraph] == found for paragraph, found in zip(sample, again, strict=True)) > 0.95 * len(sample)
+    licences = (ROOT / "modeling_electra_rtd" / "quickstart_text" / collect_prose.LICENCES).read_text(encoding="utf-8")
+    for name in ("Python 3", *collect_prose.PACKAGES.values()):
+        assert f"## {name}" in licences
+    assert licences.count("Redistribution and use in source and binary forms") == len(collect_prose.PACKAGES)
+
+
+def test_licences_are_those_of_the_installed_packages():
+    for name in collect_prose.PACKAGES.values():
+        assert f"## {name} " in collect_prose.licences()
+
+
+def test_the_command_writes_text_and_licences(tmp_path, monkeypatch, installed, capsys):
+    collect = collect_prose.collect_python_prose
+    monkeypatch.setattr(collect_prose, "collect_python_prose", lambda: collect(roots=[installed]))
+    monkeypatch.setattr(sys, "argv", ["collect_prose.py", "--output-dir", str(tmp_path / "out")])
+    collect_prose.main()
+    assert "documents" in capsys.readouterr().out
+    packed = (tmp_path / "out" / collect_prose.TEXT).read_bytes()
+    assert collect_prose.lzma.decompress(packed).decode() == "\n\n".join(collect(roots=[installed])) + "\n"
