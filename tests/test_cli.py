@@ -96,6 +96,18 @@ def test_flags_take_dashes_and_underscores():
     assert main(["tokenizer", "--corpus", "/nowhere", "--output_dir", "b", "--vocab_size", "9"]) == 2
 
 
+def test_the_columns_and_kinds_of_own_files_are_options():
+    from modeling_electra_rtd.finetuning.own_task import OWN_KINDS
+
+    given = ["--token-column", "form", "--label-column", "toxic", "threat", "--kind", "multi_label_classification"]
+    parsed = build_parser().parse_args(["finetune", "--model", "m", "--output-dir", "o", *given])
+    assert (parsed.token_column, parsed.label_column, parsed.kind) == ("form", ["toxic", "threat"], OWN_KINDS[1])
+    parsed = build_parser().parse_args(["finetune", "--model", "m", "--output-dir", "o", "--label-column", "-1"])
+    assert parsed.label_column == ["-1"]
+    for kind in OWN_KINDS:
+        build_parser().parse_args(["finetune", "--model", "m", "--output-dir", "o", "--kind", kind])
+
+
 def test_the_beginning_of_a_flag_is_not_the_flag(capsys):
     with pytest.raises(SystemExit):
         main(["inspect", "nowhere", "--text", "a text"])

@@ -6,7 +6,6 @@ from datasets import Dataset
 from finetuning_for_tests import checkpoint, trainer_of
 from tiny import tiny_tokenizer
 
-from modeling_electra_rtd.finetuning import extractive_summarization
 from modeling_electra_rtd.finetuning.extractive_summarization import ExtractiveSummarization
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
@@ -51,18 +50,18 @@ def test_windows_lose_no_sentence_and_predictions_find_them(max_length):
     ]
 
 
-def test_only_a_sentence_beyond_a_window_is_cut_and_counted(monkeypatch):
-    warnings = []
-    monkeypatch.setattr(extractive_summarization.logger, "warning", warnings.append)
-    assert kind(8).features(examples("x"), training=False)["sentence"][:] == [
+def test_only_a_sentence_beyond_a_window_is_cut_and_counted():
+    whole, small = kind(8), kind(7)
+    assert whole.features(examples("x"), training=False)["sentence"][:] == [
         [-1] * 7 + [0],
         [-1, -1, -1, 1],
         [-1] * 6 + [2],
     ]
-    assert warnings == []
-    cut = kind(7).features(examples("x"), training=False)
+    windows = "are longer than 8 tokens and go on in further windows; no sentence is left out"
+    assert whole.cut == {"documents": (1, 1, windows)}
+    cut = small.features(examples("x"), training=False)
     assert tiny_tokenizer().decode(cut[0]["input_ids"]) == "[CLS] the cat sat on a [SEP]"
-    assert warnings == ["1 sentences are longer than max_length 7 and lose their end"]
+    assert small.cut["sentences"] == (1, 3, "are longer than a window of 7 tokens and lose their end")
 
 
 def test_the_oracle_adds_sentences_while_they_help():

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tiny import tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from modeling_electra_rtd.finetuning import task_run as module
+from modeling_electra_rtd.finetuning.own_task import own_task
 from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.recipes import kind_options, read_finetuning_recipe
 from modeling_electra_rtd.finetuning.run import finetune
@@ -313,6 +315,27 @@ def test_what_leaves_nothing_behind(model, data_dir, tmp_path):
 def test_the_diagnostics_are_optional(data_dir, tmp_path, caplog):
     assert len(read_diagnostics(data_dir).splits["test"]) == 1
     assert read_diagnostics(str(tmp_path)) is None and "AX are left out" in caplog.text
+
+
+def test_the_record_says_what_was_read_and_what_was_cut(model, tmp_path, caplog):
+    long = "the cat sat on a mat " * 20
+    for name in ("train", "dev"):
+        rows = [
+            f"{long} {name} {i},{'ab'[i % 2]}\n" if i < 6 else f"a dog {name} {i},{'ab'[i % 2]}\n" for i in range(8)
+        ]
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(rows))
+    task, data = own_task(str(tmp_path / "train.csv"), str(tmp_path / "dev.csv"))
+    values = {"max_length": 1024, "max_steps": 1, "from_scratch_seeds": 0, "disable_tqdm": True}
+    record = finetune(task, data, model, str(tmp_path / "run"), [0], values)
+    assert record["settings"]["max_length"] == 64
+    assert "max_length is 1024" in caplog.text and "has 64 positions" in caplog.text
+    cut = {"texts": {"count": 6, "total": 8, "consequence": "are longer than 64 tokens and lose their end"}}
+    assert record["data"]["cut"] == {"train": cut, "validation": cut}
+    said = "train, validation: 6 of 8 texts are longer than 64 tokens and lose their end"
+    assert said in caplog.text and f"- {said}." in (tmp_path / "run" / "table.md").read_text()
+    assert record["data"]["text_columns"] == ["text"] and record["data"]["inferred"]["label"] == "label"
+    with pytest.raises(ValueError, match="holds a run with text_columns"):
+        finetune(replace(task, text_columns=("other",)), data, model, str(tmp_path / "run"), [0], values, resume=True)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(model, data_dir, tmp_path):

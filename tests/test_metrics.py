@@ -21,6 +21,7 @@ from modeling_electra_rtd.finetuning.scoring import METRICS, compute, metric_fol
 EXAMPLES = {
     "classification": ([1, 0, 1, 1], [1, 0, 0, 1]),
     "correlation": ([0.5, 1.0, 3.0], [1.0, 2.0, 2.5]),
+    "multi_label": ([[0, 1], [], [1]], [[0], [], [1]]),
     "tags": ([["N", "V"], ["N"]], [["N", "N"], ["N"]]),
     "entities": ([["B-x", "I-x", "O"]], [["B-x", "O", "O"]]),
     "squad": (

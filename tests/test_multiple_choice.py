@@ -31,6 +31,13 @@ def test_every_choice_is_read_with_its_context():
     assert row["labels"] == 1 and row["length"] == 12 and len(row["input_ids"]) == 3
 
 
+def test_what_is_cut_is_counted():
+    small = MultipleChoice(TASKS["swag"], (), tiny_tokenizer(), 11)
+    small.features(examples(), training=True)
+    # "sat on a mat" makes twelve positions, and is one of the three choices everywhere.
+    assert {what: cut[:2] for what, cut in small.cut.items()} == {"choices with their context": (12, 36)}
+
+
 def test_a_batch_scores_each_choice_as_if_alone(tmp_path):
     choosing = kind()
     model = choosing.load_model(checkpoint(tmp_path)).eval()

@@ -230,10 +230,74 @@ def test_token_files_beside_others(tmp_path):
     _, data = own_task(train, validation, str(test))
     assert data.labels == ("1", "DET", "N") and data.splits["test"].to_list() == [{"tokens": ["A", "cat"]}]
     assert data.splits["train"][0]["tokens"] == ["A", "cat"]
-    with pytest.raises(ValueError, match="label_column is 'tag'; .* has no such choice"):
+    counted = files(tmp_path, "1\tA\tDET\n2\tcat\tN\n", "A\tDET\ncat\tN\n", suffix="bio")
+    with pytest.raises(ValueError, match="validation.bio: its first column does not count the tokens, but that of"):
+        own_task(*counted)
+    with pytest.raises(ValueError, match="no column 'tag'; its columns have no names, give a number"):
         own_task(train, validation, label_column="tag")
+    with pytest.raises(ValueError, match="text_columns is .*; .* has no such choice"):
+        own_task(train, validation, text_columns=["tag"])
     with pytest.raises(ValueError, match="either all or none of them hold a token"):
         own_task(train, files(tmp_path, TOPICS)[1])
     lists = json.dumps({"text": ["a", "b"], "label": "x"}) + "\n" + json.dumps({"text": ["c"], "label": "y"}) + "\n"
     with pytest.raises(ValueError, match="'text' must hold texts, not lists for classification"):
         own_task(*files(tmp_path, lists, suffix="jsonl"))
+
+
+def test_other_suffixes_hold_tokens_where_the_column_is_given(tmp_path):
+    content = "A\tDET\ncat\tN\n\nB\tN\n"
+    for suffix in ("tsv", "txt"):
+        task, data = own_task(*files(tmp_path, content, suffix=suffix), token_column="0")
+        assert (task.kind, data.labels, data.splits["train"][0]["tokens"]) == ("tagging", ("DET", "N"), ["A", "cat"])
+    with pytest.raises(ValueError, match="of a token and its tag a line, give --token-column"):
+        own_task(*files(tmp_path, "A\tO\ncat\tB-x\nB\tN\n", suffix="tsv"))
+
+
+def test_what_is_inferred_is_said(tmp_path, caplog):
+    content = "#\thttp://example.org\n1\tA\tI-x\tO\n2\tcat\tO\tO\n\n1\tB\tI-y\tI-x\n"
+    task, data = own_task(*files(tmp_path, content, suffix="conll"))
+    said = explain(task, data)
+    assert (task.metric, data.labels) == ("entities", ("O", "I-x", "I-y"))
+    assert "words in column 1, tags in column 2 (--label-column chooses another: 3)" in said
+    assert "passed over: 1 comments in train, 1 comments in validation" in said and "entities: IOB1" in said
+    task, data = own_task(*files(tmp_path, "id,text,label\nt1,a cat,x\nt2,a dog,y\n"))
+    assert task.text_columns == ("text",) and "left out: id (identifiers)" in explain(task, data)
+    task, _ = own_task(*files(tmp_path, "A B-x\ncat NN\nB NN\n", suffix="conll"))
+    assert task.metric == "tags" and "tags such as B-x write entities, but NN do not" in caplog.text
+
+
+def test_lists_in_a_csv(tmp_path):
+    rows = "tokens,tags\n\"['Ann','left']\",\"['B-PER','O']\"\n\"['in','Rome']\",\"['O','B-LOC']\"\n"
+    task, data = own_task(*files(tmp_path, rows))
+    assert (task.kind, data.splits["train"][1]["tokens"]) == ("tagging", ["in", "Rome"])
+    task, data = own_task(*files(tmp_path, "text,labels\na cat,\"['x', 'y']\"\na dog,[]\n"))
+    assert (task.kind, data.labels) == ("multi_label_classification", ("x", "y"))
+    assert data.splits["train"]["label"] == [[0, 1], []]
+    with pytest.raises(ValueError, match="train.csv, row 2: column 'labels' is \"\\['x' 'y'\\]\"; it must be a list"):
+        own_task(*files(tmp_path, "text,labels\na cat,['x']\na dog,['x' 'y']\n"))
+    with pytest.raises(ValueError, match="train.csv, row 1: column 'labels' is .*; it must be one label for"):
+        own_task(*files(tmp_path, "text,labels\na cat,['x']\na dog,['y']\n"), kind="classification")
+    with pytest.raises(ValueError, match="train.csv, row 1: column 'label' is 'x'; it must be a list for multi_label"):
+        own_task(*files(tmp_path, "text,label\na cat,x\na dog,y\n"), kind="multi_label_classification")
+
+
+def test_columns_of_0_and_1_and_lists_of_class_labels(tmp_path):
+    content = "id,text,rude,sad\n0,a cat,1,0\n1,a dog,0,0\n2,a mat,1,1\n"
+    task, data = own_task(*files(tmp_path, content), label_column=["rude", "sad"])
+    assert (task.kind, data.labels, data.splits["train"]["label"]) == (
+        "multi_label_classification",
+        ("rude", "sad"),
+        [[0], [], [0, 1]],
+    )
+    with pytest.raises(ValueError, match="label_column is rude, sad; regression has one label"):
+        own_task(*files(tmp_path, content), label_column=["rude", "sad"], kind="regression")
+    for split in ("train", "validation"):
+        features = Features({"text": Value("string"), "labels": List(ClassLabel(names=["sky", "pets"]))})
+        table = Dataset.from_dict({"text": ["a b", "c d"], "labels": [[0, 1], []]}, features=features)
+        table.to_parquet(str(tmp_path / f"{split}.parquet"))
+    task, data = own_task(str(tmp_path / "train.parquet"), str(tmp_path / "validation.parquet"))
+    assert data.labels == ("pets", "sky") and data.splits["validation"]["label"] == [[0, 1], []]
+    bits = "".join(json.dumps({"text": f"a {i}", "labels": [i % 2, 1, 0]}) + "\n" for i in range(4))
+    task, data = own_task(*files(tmp_path, bits, suffix="jsonl"))
+    assert data.labels == ("0", "1", "2") and data.splits["train"]["label"] == [[1], [0, 1], [1], [0, 1]]
+    assert "names of labels: their positions" in explain(task, data)

@@ -45,11 +45,31 @@ def test_positions_cover_the_answer():
     assert found == [["cat"], ["a", "mat"], ["cat", "##s"]]
 
 
-def test_an_answer_that_is_a_little_off_is_found_and_one_that_is_missing_is_counted(caplog):
+def test_an_answer_that_is_a_little_off_is_found_and_one_that_is_missing_is_counted():
     off = kind().features(examples("a mat", shift=3), training=True)[0]
     assert text_of(off, off["start_positions"], off["end_positions"]) == ["a", "mat"]
-    features = kind().features(examples("zebra", "dog"), training=True)
+    small = kind()
+    features = small.features(examples("zebra", "dog"), training=True)
     assert len(features) == 1 and features[0]["example"] == 1
+    assert small.cut == {"answers": (1, 2, "are not in their context; their questions are left out")}
+
+
+def test_what_is_too_long_is_counted():
+    small = kind(max_length=16, doc_stride=1, max_query_length=2)
+    long = "The cat sat on a mat and the dog sat on w7"
+    small.features(examples("cat", long), training=True)
+    assert {what: cut[:2] for what, cut in small.cut.items()} == {
+        "answers in their context": (1, 2),
+        "questions": (2, 2),
+    }
+    short = kind(max_answer_length=2)
+    short.features(examples("cats", "a mat", long, None), training=False)
+    assert short.cut == {"accepted answers": (1, 3, "are longer than 2 tokens, which no prediction is")}
+
+
+def test_options_that_a_window_has_no_room_for_are_said(caplog):
+    assert kind(max_length=32).doc_stride == 6
+    assert "doc_stride is 128; with max_length 32 it becomes 6" in caplog.text
 
 
 def test_windows_hold_every_token_and_train_on_zero_where_the_answer_is_not():

@@ -40,6 +40,16 @@ def test_the_longer_text_of_a_pair_is_cut():
     assert "labels" not in row
 
 
+def test_what_is_cut_is_counted():
+    single, pairs = kind("cola", max_length=5), kind("mrpc", max_length=8)
+    # With [CLS] and [SEP], three words fill five positions.
+    single.features(Dataset.from_dict({"sentence": ["the cat sat", "the cat sat on", "on"]}), training=False)
+    assert single.cut == {"texts": (1, 3, "are longer than 5 tokens and lose their end")}
+    texts = {"sentence1": ["the cat", "the cat sat", "on"], "sentence2": ["a dog sat", "a dog sat", "a dog"]}
+    pairs.features(Dataset.from_dict(texts), training=False)
+    assert pairs.cut == {"pairs of texts": (1, 3, "are longer than 8 tokens and lose their end")}
+
+
 def test_predictions_and_scores():
     classification, regression = kind("cola"), kind("stsb")
     logits = np.array([[0.1, 0.2], [3.0, -1.0], [0.0, 5.0]])

@@ -7,7 +7,6 @@ from finetuning_for_tests import checkpoint, trainer_of
 from tiny import PAD, SEP, VOCABULARY, randomize, tiny_config, tiny_tokenizer
 from transformers import DebertaV2Config, DebertaV2Model, EncoderDecoderModel, ModernBertModel
 
-from modeling_electra_rtd.finetuning import sequence_to_sequence
 from modeling_electra_rtd.finetuning.sequence_to_sequence import SequenceToSequence, detokenized, warm_started
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
@@ -118,21 +117,20 @@ def test_it_is_a_stock_checkpoint(model, tmp_path):
     assert loaded.generation_config.num_beams == 4 and loaded.config.decoder_start_token_id == 2
 
 
-def test_targets_end_and_what_is_cut_is_counted(monkeypatch):
-    warnings = []
-    monkeypatch.setattr(sequence_to_sequence.logger, "warning", warnings.append)
+def test_targets_end_and_what_is_cut_is_counted():
     examples = Dataset.from_dict({"source": ["the cat"], "target": ["a dog"], "references": [["a dog"]]})
     row = kind().features(examples, training=True)[0]
     assert row["labels"] == [*tiny_tokenizer()("a dog", add_special_tokens=False)["input_ids"], SEP]
     assert "labels" not in kind().features(examples, training=False)[0]
-    short = kind(max_target_length=2).features(examples, training=True)[0]
+    two = kind(max_target_length=2)
+    short = two.features(examples, training=True)[0]
     assert len(short["labels"]) == 2 and short["labels"][-1] == SEP
     # At its length, [CLS] and [SEP] included, a source is whole.
-    assert warnings == ["1 of 1 targets are longer than 2 tokens and lose their end"]
-    warnings.clear()
+    assert two.cut == {"targets": (1, 1, "are longer than 2 tokens and lose their end")}
+    reads = kind()
     sources = Dataset.from_dict({"source": ["the " * 22, "the " * 23, "the " * 40]})
-    assert kind().features(sources, training=False)["length"][:] == [24, 24, 24]
-    assert warnings == ["2 of 3 sources are longer than 24 tokens and lose their end"]
+    assert reads.features(sources, training=False)["length"][:] == [24, 24, 24]
+    assert reads.cut == {"sources": (2, 3, "are longer than 24 tokens and lose their end")}
 
 
 def test_trivial_guesses_and_case():

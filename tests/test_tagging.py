@@ -68,6 +68,9 @@ def test_words_without_subwords_get_the_majority_tag():
     logits = np.zeros((1, 4, 3))
     logits[0, 1:3, 1] = 1
     assert kind().predictions(logits, features, examples) == [[1, 1, 1]]
+    reading = kind()
+    reading.features(examples, training=False)
+    assert {what: cut[:2] for what, cut in reading.cut.items()} == {"words": (1, 3)}
 
 
 def test_scores_are_of_entities(examples):

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..text_encoding import own_special_tokens
 from .block_writing import SplitCounts
-from .shares import table_reader
+from .tables import is_table
 from .unknown_tokens import WARNED_SHARE, check_unknown, without_punctuation
 
 
@@ -62,7 +62,7 @@ def remark_on_no_validation(documents: int, sources: list[dict[str, Any]], bound
         sources: of the manifest.
         boundary: what separates documents in text files.
     """
-    has_text = any("path" in source and table_reader(source["path"]) is None for source in sources)
+    has_text = any("path" in source and not is_table(source["path"]) for source in sources)
     finer = {"file": " (--documents blank_line or line)", "blank_line": " (--documents line)"}.get(boundary, "")
     logger.warning(
         "the validation split is empty: the corpus is %s, which train has; to evaluate, give more text or divide it "

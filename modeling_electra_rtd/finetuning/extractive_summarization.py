@@ -1,5 +1,6 @@
 """Summaries made of the text's own sentences: the light alternative to writing them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging
 
 from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
@@ -21,14 +21,11 @@ from .scoring import compute
 from .task_kind import TaskKind
 
 
-logger = logging.get_logger(__name__)
-
-
 @dataclass
 class ExtractiveSummarization(TaskKind):
     """A document is read once, a separator behind every sentence, and each separator is classified: in the summary, or
     not. A document longer than `max_length` goes on in further windows; only a sentence that is longer than a window
-    is cut, and a warning counts those.
+    is cut, and those are counted.
 
     Attributes:
         num_sentences: sentences of a summary (SciTLDR: one). Predictions always have as many; the oracle may do with
@@ -82,8 +79,16 @@ class ExtractiveSummarization(TaskKind):
             load_from_cache_file=False,
             desc="tokenizing",
         )
-        if cut:
-            logger.warning(f"{cut} sentences are longer than max_length {self.max_length} and lose their end")
+        total = sum(map(len, examples["sentences"]))
+        self.note_cut(
+            "sentences", cut, total, f"are longer than a window of {self.max_length} tokens and lose their end"
+        )
+        self.note_cut(
+            "documents",
+            sum(count > 1 for count in Counter(made["example"]).values()),
+            len(examples),
+            f"are longer than {self.max_length} tokens and go on in further windows; no sentence is left out",
+        )
         return made
 
     def _windows(self, encoded: list[list[int]]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from transformers import AutoModelForMultipleChoice, PreTrainedConfig, PreTraine
 from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
-from .task_kind import TaskKind
+from .task_kind import TaskKind, count_cut
 
 
 @dataclass
@@ -31,12 +31,15 @@ class MultipleChoice(TaskKind):
         if len(counts) != 1:
             raise ValueError(f"{self.task.name}: examples have {sorted(counts)} choices; all must have as many")
         (count,) = counts
+        cut = 0
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
+            nonlocal cut
             rows = list(zip(batch["context"], batch["question"], batch["choices"], strict=True))
             contexts = [context for context, _, choices in rows for _ in choices]
             endings = [f"{question} {choice}".strip() for _, question, choices in rows for choice in choices]
             flat = self.tokenizer(contexts, endings, truncation=True, max_length=self.max_length)
+            cut += count_cut(flat)
             encoded = {
                 name: [values[i : i + count] for i in range(0, len(values), count)] for name, values in flat.items()
             }
@@ -45,7 +48,21 @@ class MultipleChoice(TaskKind):
                 encoded["labels"] = batch["label"]
             return encoded
 
-        return examples.map(encode, batched=True, remove_columns=examples.column_names, desc="tokenizing")
+        made = examples.map(
+            encode,
+            batched=True,
+            remove_columns=examples.column_names,
+            # What is cut is counted while mapping, so nothing may come from a cache.
+            load_from_cache_file=False,
+            desc="tokenizing",
+        )
+        self.note_cut(
+            "choices with their context",
+            cut,
+            count * len(examples),
+            f"are longer than {self.max_length} tokens; the longer of both loses its end",
+        )
+        return made
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -54,9 +54,15 @@ class QuestionAnswering(TaskKind):
         for name in ("doc_stride", "max_query_length", "n_best_size", "max_answer_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        given = {"max_query_length": self.max_query_length, "doc_stride": self.doc_stride}
         self.max_query_length = min(self.max_query_length, self.max_length // 2)
         # A window holds question, context and three special tokens; the overlap must leave it room to move on.
         self.doc_stride = max(1, min(self.doc_stride, (self.max_length - self.max_query_length - 3) // 2))
+        for name, value in given.items():
+            if getattr(self, name) < value:
+                logger.warning(
+                    f"{name} is {value}; with max_length {self.max_length} it becomes {getattr(self, name)}"
+                )
 
     @property
     def _may_be_unanswerable(self) -> bool:
@@ -70,10 +76,13 @@ class QuestionAnswering(TaskKind):
 
     def features(self, examples: Dataset, training: bool) -> Dataset:
         """Windows of at most `max_length`; an answer outside a window trains on position 0. An answer whose text is
-        not at its `answer_start` is looked for nearest to it; examples without any are left out of training, and a
-        warning counts them.
+        not at its `answer_start` is looked for nearest to it; examples without any are left out of training, and
+        counted.
         """
         lost = 0
+        # Of training: questions with an answer in their context, and those of which a window holds it whole.
+        answered: set[int] = set()
+        whole: set[int] = set()
 
         def encode(batch: dict[str, list], positions: list[int]) -> dict[str, list]:
             nonlocal lost
@@ -106,6 +115,10 @@ class QuestionAnswering(TaskKind):
                         lost += window == 0 or encoded["overflow_to_sample_mapping"][window - 1] != source
                         continue
                     start, end = _positions(offsets, span)
+                    if span is not None:
+                        answered.add(positions[source])
+                    if (start, end) != (0, 0):
+                        whole.add(positions[source])
                     rows["start_positions"].append(start)
                     rows["end_positions"].append(end)
                 else:
@@ -129,9 +142,39 @@ class QuestionAnswering(TaskKind):
         )
         if training and not len(made):
             raise ValueError(f"{self.task.name}: no question of the training split has its answer in its context")
-        if lost:
-            logger.warning(f"{lost} questions are left out of training: their answer is not in their context")
+        self.note_cut("answers", lost, len(examples), "are not in their context; their questions are left out")
+        self.note_cut(
+            "answers in their context",
+            len(answered - whole),
+            len(answered),
+            "lie whole in no window; their questions are trained on as having none",
+        )
+        self._note_long(examples, training)
         return made
+
+    def _note_long(self, examples: Dataset, training: bool) -> None:
+        """Questions that are cut, and answers that are too long to be predicted."""
+        questions = self._lengths(list(examples["question"]))
+        self.note_cut(
+            "questions",
+            sum(length > self.max_query_length for length in questions),
+            len(examples),
+            f"are longer than {self.max_query_length} tokens and lose their end",
+        )
+        if training or "answers" not in examples.column_names:
+            return
+        answers = [answers["text"] for answers in examples["answers"] if answers["text"]]
+        lengths = iter(self._lengths([text for texts in answers for text in texts]))
+        shortest = [min(next(lengths) for _ in texts) for texts in answers]
+        self.note_cut(
+            "accepted answers",
+            sum(length > self.max_answer_length for length in shortest),
+            len(answers),
+            f"are longer than {self.max_answer_length} tokens, which no prediction is",
+        )
+
+    def _lengths(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)

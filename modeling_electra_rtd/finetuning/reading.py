@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from ..data.tables import open_table
 from ..data.text_files import text_lines
 from .squad_files import check_ids, question_rows
 from .tasks import SplitFile, Task
+from .token_files import read_token_file
 
 
 logger = logging.get_logger(__name__)
 
 # The scale of STS-B (Cer et al. 2017).
 _SCORES = (0.0, 5.0)
-
-# `# sent_id = 1`, `# text = ...`, `# newdoc`: a token "#" has a tag behind it, not an equals sign.
-_COMMENT = re.compile(r"# (\w+ =|newdoc|newpar)")
 
 
 class MissingData(ValueError):
@@ -42,12 +39,14 @@ class TaskData:
             all labelled splits, "O" first, so that an unseen tag counts against a model instead of ending its run.
         sources: `split -> file`, or `split -> dataset on the Hub`.
         stand_ins: `split -> file` where a part or a stand-in of the official file was read.
+        inferred: `what -> in words` of a user's files: columns, what is left out, the scheme of entities.
     """
 
     splits: DatasetDict
     labels: tuple[str, ...]
     sources: dict[str, str]
     stand_ins: dict[str, str]
+    inferred: dict[str, Any] = field(default_factory=dict)
 
 
 def read_task(task: Task, data_dir: str | None = None, validation_fraction: float | None = None) -> TaskData:
@@ -90,42 +89,6 @@ def class_id(value: Any, labels: tuple[str, ...], place: str) -> int:
     if text.isdigit() and int(text) < len(labels):
         return int(text)
     raise ValueError(f"{place}: label {text!r}{nearest(text, labels)}")
-
-
-def read_token_file(
-    path: Path, token_column: int = 0, tag_column: int = -1, has_tags: bool = True
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Sentences of a CoNLL file: a token and its columns a line, split at tabs where there are any, else at spaces;
-    blank lines between sentences; lines of `-DOCSTART-` and comments of CoNLL-U before a sentence are passed over.
-
-    Args:
-        has_tags: whether each token needs a tag; without, tags are "O".
-
-    Raises:
-        ValueError: for a line with too few columns, naming it.
-    """
-    tokens: list[str] = []
-    tags: list[str] = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            if tokens:
-                yield tokens, tags
-            tokens, tags = [], []
-            continue
-        if not tokens and _COMMENT.match(line):
-            continue
-        fields = line.split("\t") if "\t" in line else line.split()
-        if fields[0] == "-DOCSTART-":
-            continue
-        if not has_tags:
-            fields = [fields[token_column], "O"]
-        needed = max(token_column, tag_column) + 1 if tag_column >= 0 else 2
-        if len(fields) < needed:
-            raise ValueError(f"{path}, line {number}: {len(fields)} columns, expected at least {needed}")
-        tokens.append(fields[token_column])
-        tags.append(fields[tag_column].strip())
-    if tokens:
-        yield tokens, tags
 
 
 def tag_labels(splits: dict[str, list[tuple[list[str], list[str]]]]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..recipe_files import read_sections
 from .extractive_summarization import ExtractiveSummarization
+from .multi_label_classification import MultiLabelClassification
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
 from .sequence_classification import SequenceClassification
@@ -18,6 +19,7 @@ from .training_args import FinetuningArguments
 
 KINDS: dict[str, type[TaskKind]] = {
     "classification": SequenceClassification,
+    "multi_label_classification": MultiLabelClassification,
     "regression": SequenceClassification,
     "tagging": Tagging,
     "question_answering": QuestionAnswering,

@@ -10,7 +10,8 @@ import matplotlib
 
 matplotlib.use("Agg")  # files only: a server has no screen
 from matplotlib import pyplot  # noqa: E402
-from sklearn.metrics import ConfusionMatrixDisplay  # noqa: E402
+from sklearn.metrics import ConfusionMatrixDisplay, precision_recall_fscore_support  # noqa: E402
+from sklearn.preprocessing import MultiLabelBinarizer  # noqa: E402
 
 
 # More classes than this make a confusion matrix that nobody can read.
@@ -83,6 +84,12 @@ def markdown_table(records: list[dict[str, Any]], left_out: Iterable[str] = ()) 
         f"{record['data']['train_available']:,} examples."
         for record in records
         if record["data"]["examples"]["train"] < record["data"].get("train_available", 0)
+    ]
+    notes += [
+        f"{record['task']}, {split}: {cut['count']:,} of {cut['total']:,} {what} {cut['consequence']}."
+        for record in records
+        for split, found in record["data"].get("cut", {}).items()
+        for what, cut in found.items()
     ]
     notes += [f"left out: {text}" for text in left_out]
     notes += [
@@ -175,6 +182,34 @@ def plot_confusion(references: list[str], predictions: list[str], labels: list[s
         xticks_rotation="vertical" if len(labels) > 3 else "horizontal",
         ax=axis,
     )
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True
+
+
+def plot_label_scores(
+    references: list[list[str]], predictions: list[list[str]], labels: list[str], path: Path
+) -> bool:
+    """Precision, recall and F1 of every label in the median run, as a PNG; not drawn where nobody could read it.
+
+    Returns:
+        Whether it was drawn.
+    """
+    if len(labels) > _MAXIMUM_CLASSES:
+        return False
+    binarizer = MultiLabelBinarizer(classes=labels)
+    scores = precision_recall_fscore_support(
+        binarizer.fit_transform(references), binarizer.transform(predictions), average=None, zero_division=0
+    )
+    figure, axis = pyplot.subplots(figsize=(7, 1.8 + 0.45 * len(labels)), constrained_layout=True)
+    for offset, (name, values) in enumerate(zip(("precision", "recall", "F1"), scores[:3], strict=True)):
+        axis.barh([i + 0.27 * (offset - 1) for i in range(len(labels))], values, height=0.25, label=name)
+    counts = [f"{label} ({count})" for label, count in zip(labels, scores[3], strict=True)]
+    axis.set_yticks(range(len(labels)), counts)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.set_title("Labels (texts that have them)")
+    axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return True

@@ -16,7 +16,7 @@ from ..recipe_files import located
 from ..sharing.release import weights_hash
 from .reading import TaskData
 from .recipes import KINDS
-from .report import aggregate, markdown_table, median_run, plot_confusion, plot_runs
+from .report import aggregate, markdown_table, median_run, plot_confusion, plot_label_scores, plot_runs
 from .sequence_to_sequence import warm_started
 from .submission import write_answers, write_submission
 from .task_run import RECORD, TaskRun, read_json, write_json
@@ -28,6 +28,7 @@ ASKED = "asked.json"
 TABLE = "table.md"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
+LABEL_SCORES = "labels.png"
 SUBMISSION = "submission"
 # Settings that decide the result of no run: how much is shown, and of how many seeds there are baselines.
 _DECIDE_NOTHING = {"disable_tqdm", "from_scratch_seeds"}
@@ -46,7 +47,8 @@ def finetune(
     """Fine-tune a checkpoint on one task with every seed, and its baselines.
 
     The folder gets `seed-N/` with each model, its predictions and scores; `record.json`, `table.md`, `curves.png`, for
-    labels `confusion.png`, and for test splits of a task with a site `submission/`, by the median seed.
+    classes `confusion.png`, for several labels a text `labels.png`, and for test splits of a task with a site
+    `submission/`, by the median seed.
 
     Args:
         checkpoint: of this package or stock, by any name that `find_model` takes; the tokenizer is its own.
@@ -110,6 +112,9 @@ def finetune(
             "sources": data.sources,
             "stand_ins": data.stand_ins,
             "labels": list(run.kind.labels),
+            "text_columns": list(task.text_columns),
+            "inferred": data.inferred,
+            "cut": {split: {what: cut._asdict() for what, cut in found.items()} for split, found in run.cut.items()},
             "examples": {**{name: len(split) for name, split in run.examples.items()}, "train": run.sampled},
             "train_available": len(data.splits["train"]),
             "unknown_token_share": run.unknown_token_share,
@@ -146,6 +151,8 @@ def asked_for(task: Task, data: TaskData, checkpoint: ModelReference, values: di
         "weights_sha256": weights_hash(checkpoint.folder) if checkpoint.from_hub is None else None,
         "sources": dict(data.sources),
         "examples": {name: len(split) for name, split in data.splits.items()},
+        "text_columns": list(task.text_columns),
+        "labels": list(data.labels),
         "settings": {name: value for name, value in sorted(values.items()) if name not in _DECIDE_NOTHING},
     }
 
@@ -173,6 +180,8 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
         return
     before = read_json(begun[0])
     for name, value in asked.items():
+        if name not in before:
+            continue
         old = before.get(name)
         pairs = [(name, old, value)]
         if isinstance(value, dict) and isinstance(old, dict):
@@ -191,7 +200,11 @@ def _write(run: TaskRun, record: dict[str, Any]) -> None:
     write_json(folder / RECORD, record)
     (folder / TABLE).write_text(markdown_table([record]), encoding="utf-8")
     plot_runs(record, folder / CURVES)
-    if kind.labels and "label" in run.examples["validation"].column_names:
+    if task.kind == "multi_label_classification":
+        references = [kind.readable(label) for label in run.examples["validation"]["label"]]
+        predicted = _read_lines(seed / "predictions_validation.jsonl")
+        plot_label_scores(references, predicted, list(kind.labels), folder / LABEL_SCORES)
+    elif kind.labels and "label" in run.examples["validation"].column_names:
         references = [kind.readable(label) for label in run.examples["validation"]["label"]]
         predicted = _read_lines(seed / "predictions_validation.jsonl")
         plot_confusion(_flat(references), _flat(predicted), list(kind.labels), folder / CONFUSION)

@@ -11,6 +11,7 @@ METRICS = (
     "classification",
     "correlation",
     "entities",
+    "multi_label",
     "squad",
     "squad_v2",
     "summaries",

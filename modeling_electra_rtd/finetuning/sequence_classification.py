@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
-from .task_kind import TaskKind
+from .task_kind import TaskKind, count_cut
 
 
 @dataclass
@@ -38,16 +38,34 @@ class SequenceClassification(TaskKind):
 
     def features(self, examples: Dataset, training: bool) -> Dataset:
         """A pair too long for `max_length` loses the end of its longer text, as in the reference."""
+        cut = 0
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
+            nonlocal cut
             texts = [batch[column] for column in self.task.text_columns]
-            encoded = dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
+            made = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
+            cut += count_cut(made)
+            encoded = dict(made)
             encoded["length"] = [len(row) for row in encoded["input_ids"]]
             if "label" in batch:
-                encoded["labels"] = [float(x) for x in batch["label"]] if self._is_regression else batch["label"]
+                encoded["labels"] = self.targets(batch["label"])
             return encoded
 
-        return examples.map(encode, batched=True, remove_columns=examples.column_names, desc="tokenizing")
+        made = examples.map(
+            encode,
+            batched=True,
+            remove_columns=examples.column_names,
+            # What is cut is counted while mapping, so nothing may come from a cache.
+            load_from_cache_file=False,
+            desc="tokenizing",
+        )
+        what = "texts" if len(self.task.text_columns) == 1 else "pairs of texts"
+        self.note_cut(what, cut, len(examples), f"are longer than {self.max_length} tokens and lose their end")
+        return made
+
+    def targets(self, labels: list[Any]) -> list[Any]:
+        """Labels of examples as the loss takes them."""
+        return [float(label) for label in labels] if self._is_regression else labels
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         return DataCollatorWithPadding(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)

@@ -18,15 +18,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging
 
 from ..model_reference import ModelReference
 from .heads import fresh, load_with_new_head
 from .scoring import compute
 from .task_kind import TaskKind
 
-
-logger = logging.get_logger(__name__)
 
 _INSIDE_A_WORD = re.compile(r"(?<=\w) (-(?= \w)|['’](?= (?:s|t|re|ve|ll|d|m)\b)) ")
 _BEFORE_NO_SPACE = re.compile(r" ([.,!?;:)\]%])")
@@ -45,8 +42,8 @@ class SequenceToSequence(TaskKind):
 
     Attributes:
         num_beams: of beam search.
-        max_target_length: tokens of a target in training, and of what is generated; longer targets are cut, and a
-            warning counts them.
+        max_target_length: tokens of a target in training, and of what is generated; longer targets are cut, and
+            counted.
         no_repeat_ngram_size: for summaries; translations repeat what their source repeats.
         length_penalty: exponent on the length that beams are divided by.
         early_stopping: whether the search ends as soon as `num_beams` beams are finished, though a longer one may be
@@ -127,7 +124,7 @@ class SequenceToSequence(TaskKind):
         return model
 
     def features(self, examples: Dataset, training: bool) -> Dataset:
-        """Sources and targets cut at their lengths; a warning counts what was cut."""
+        """Sources and targets cut at their lengths."""
         cut = {"source": 0, "target": 0}
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
@@ -149,10 +146,7 @@ class SequenceToSequence(TaskKind):
             encode, batched=True, remove_columns=examples.column_names, load_from_cache_file=False, desc="tokenizing"
         )
         for name, limit in (("source", self.max_length), ("target", self.max_target_length)):
-            if cut[name]:
-                logger.warning(
-                    f"{cut[name]} of {len(examples)} {name}s are longer than {limit} tokens and lose their end"
-                )
+            self.note_cut(f"{name}s", cut[name], len(examples), f"are longer than {limit} tokens and lose their end")
         return made
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

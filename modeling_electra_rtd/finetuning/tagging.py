@@ -75,9 +75,23 @@ class Tagging(TaskKind):
                 ]
             return rows
 
-        return examples.map(
+        made = examples.map(
             encode, batched=True, with_indices=True, remove_columns=examples.column_names, desc="tokenizing"
         )
+        self.note_cut(
+            "sentences",
+            sum(count > 1 for count in Counter(made["example"]).values()),
+            len(examples),
+            f"are longer than {self.max_length} tokens and go on in further windows; no word is left out",
+        )
+        total = sum(map(len, examples["tokens"]))
+        self.note_cut(
+            "words",
+            total - sum(word >= 0 for words in made["word"] for word in words),
+            total,
+            "have no token, as the tokenizer drops their characters; they are tagged as the majority is",
+        )
+        return made
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         return DataCollatorForTokenClassification(self.tokenizer, pad_to_multiple_of=self.pad_to_multiple_of)

@@ -2,17 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import Field, dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..model_reference import ModelReference
 from .tasks import Task
+
+
+class Cut(NamedTuple):
+    """How many of what is in a split are not read as they stand, and what becomes of them."""
+
+    count: int
+    total: int
+    consequence: str
 
 
 @dataclass
@@ -24,6 +32,7 @@ class TaskKind(ABC):
         labels: names of the classes in the order of their ids; empty where there are none.
         tokenizer: of the checkpoint.
         max_length: positions of an input.
+        cut: `what -> Cut` of what `features` was called with since this was emptied.
         generates: whether predictions are written token by token, which `Seq2SeqTrainer` does.
         label_names: columns of the features that hold what is to be predicted, as `Trainer` wants them named.
     """
@@ -32,6 +41,7 @@ class TaskKind(ABC):
     labels: tuple[str, ...]
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    cut: dict[str, Cut] = field(default_factory=dict, init=False, repr=False)
 
     generates: ClassVar[bool] = False
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
@@ -46,6 +56,11 @@ class TaskKind(ABC):
     def pad_to_multiple_of(self) -> int | None:
         """Matrix units of accelerators want multiples of 8; a CPU takes any length and pays for every position."""
         return 8 if torch.accelerator.is_available() else None
+
+    def note_cut(self, what: str, count: int, total: int, consequence: str) -> None:
+        """Keeps for the output and the record what is not read as it stands; nothing where the count is 0."""
+        if count:
+            self.cut[what] = Cut(int(count), total, consequence)
 
     @abstractmethod
     def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
@@ -68,6 +83,7 @@ class TaskKind(ABC):
         features (windows), and then a column `example` holds its position.
 
         Columns other than the model's inputs and `length` are kept for `predictions`, and never reach the model.
+        What is cut is counted by `note_cut`.
         """
 
     @abstractmethod
@@ -109,3 +125,9 @@ class TaskKind(ABC):
     def readable(self, prediction: Any) -> Any:
         """A prediction as it is written to files: names instead of ids."""
         return prediction
+
+
+def count_cut(encoded: BatchEncoding) -> int:
+    """Rows of which a tokenizer has cut something off."""
+    assert encoded.encodings is not None, "tokenizers without Rust do not say what they cut"
+    return sum(bool(encoding.overflowing) for encoding in encoded.encodings)

@@ -29,6 +29,7 @@ from ..vocabulary import padding_problem, vocabulary_size
 from .heads import load_config
 from .reading import TaskData
 from .recipes import KINDS, kind_options
+from .task_kind import Cut
 from .tasks import Task
 from .trainer import FinetuningTrainer, inputs_only
 from .training_args import FinetuningArguments
@@ -76,22 +77,34 @@ class TaskRun:
             max_length=min(self.settings.max_length, longest_row(config) or sys.maxsize),
             **self.options,
         )
+        if self.kind.max_length < self.settings.max_length:
+            logger.warning(
+                f"max_length is {self.settings.max_length}; {checkpoint} has {self.kind.max_length} positions, and so "
+                "many are read"
+            )
         if self.settings.label_smoothing_factor and (
-            task.kind == "regression" or self.kind.label_names != ("labels",)
+            task.kind in ("regression", "multi_label_classification") or self.kind.label_names != ("labels",)
         ):
-            raise ValueError(f"label_smoothing_factor: {task.name} is {task.kind}, which predicts no class")
+            raise ValueError(f"label_smoothing_factor: {task.name} is {task.kind}, which does not predict one class")
         self.examples = dict(data.splits)
         self.examples["train"] = self._training_examples(self.examples["train"])
         self.validation_splits = [name for name in self.examples if name.startswith("validation")]
-        self.features = {
-            split: self.kind.features(examples, training=split == "train") for split, examples in self.examples.items()
-        }
+        self.cut: dict[str, dict[str, Cut]] = {}
+        self.features = {split: self._made_features(split, examples) for split, examples in self.examples.items()}
         self.unknown_token_share = {
             split: round(
                 warn_of_unknown(features.data.column("input_ids"), tokenizer, f"the {split} split of {task.name}"), 6
             )
             for split, features in self.features.items()
         }
+
+    def _made_features(self, split: str, examples: Dataset) -> Dataset:
+        self.kind.cut = {}
+        features = self.kind.features(examples, training=split == "train")
+        for what, cut in self.kind.cut.items():
+            logger.warning(f"{self.task.name}, {split}: {cut.count:,} of {cut.total:,} {what} {cut.consequence}")
+        self.cut[split] = self.kind.cut
+        return features
 
     def described(self) -> dict[str, Any]:
         """The settings that decide the result."""
@@ -105,7 +118,8 @@ class TaskRun:
             | {"gradient_accumulation_steps", "lr_scheduler_type", "max_grad_norm", "max_steps"}
         )
         found = {name: getattr(self.settings, name) for name in names}
-        found |= {name: getattr(self.kind, name) for name in self.kind.options()}
+        # What was read, where less was than was asked for.
+        found |= {name: getattr(self.kind, name) for name in ("max_length", *self.kind.options())}
         return {name: value for name, value in found.items() if isinstance(value, int | float | str | None)}
 
     def seed(self, seed: int, fresh_config: PreTrainedConfig | None = None) -> dict[str, Any]:
@@ -238,7 +252,8 @@ class TaskRun:
             examples = examples.shuffle(seed=0).select(range(limit))
         self.sampled = len(examples)
         if self.settings.swap_pairs:
-            if len(self.task.text_columns) != 2 or self.task.kind not in ("classification", "regression"):
+            kinds = ("classification", "multi_label_classification", "regression")
+            if len(self.task.text_columns) != 2 or self.task.kind not in kinds:
                 raise ValueError(f"swap_pairs: {self.task.name} has no pairs of texts")
             first, second = self.task.text_columns
             swapped = examples.rename_columns({first: second, second: first}).select_columns(examples.column_names)

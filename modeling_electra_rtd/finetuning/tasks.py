@@ -8,6 +8,7 @@ from ..backbones import nearest
 
 KindName = Literal[
     "classification",
+    "multi_label_classification",
     "regression",
     "tagging",
     "question_answering",
@@ -40,6 +41,7 @@ class Task:
     Examples are rows with the `text_columns`, and by kind:
 
     - classification: `label`, the position in `labels`, and in test splits -1; regression: `label`, a float.
+    - multi_label_classification: `label`, the list of positions in `labels`, which may be empty.
     - tagging: `tokens` (list of strings) is the one text column, `label` a list of positions in `labels`.
     - question_answering: `id`, `question`, `context`, `answers` (`{"text": [...], "answer_start": [...]}`; both empty
       where the question has no answer).

@@ -25,12 +25,21 @@ def _add_finetune(add: AddVerb) -> None:
     sub.add_argument("--recipe", help="a YAML file (it can also stand alone), or the name of a shipped recipe")
     sub.add_argument("--validation-fraction", type=float, help="make a validation split of this share of train")
     own = sub.add_argument_group("your own task, instead of --task")
-    own.add_argument("--train-file", help="csv, tsv, jsonl, parquet, or conll for tagging")
+    own.add_argument("--train-file", help="csv, tsv, jsonl, parquet, or conll and conllu for tagging")
     own.add_argument("--validation-file", help="the same, to report results on")
     own.add_argument("--test-file", help="the same, to predict")
-    own.add_argument("--text-columns", nargs="+", help="one text, or a pair; inferred where there is no choice")
-    own.add_argument("--label-column", help="what is predicted")
-    own.add_argument("--kind", choices=("classification", "regression", "tagging"), help="by default inferred")
+    own.add_argument("--text-columns", nargs="+", help="one text, or a pair; inferred where it can be told")
+    own.add_argument(
+        "--label-column",
+        nargs="+",
+        help="what is predicted; several columns of 0 and 1 are several labels; of conll a name or a number from 0",
+    )
+    own.add_argument("--token-column", help="of files with a token a line: the words, a name or a number from 0")
+    own.add_argument(
+        "--kind",
+        choices=("classification", "multi_label_classification", "regression", "tagging"),
+        help="by default inferred",
+    )
     sub.epilog = (
         "Fields of a recipe, as --field value: num_train_epochs, learning_rate, layerwise_lr_decay, max_length, "
         "max_train_samples, from_scratch_seeds, per_device_train_batch_size, early_stopping_patience and all of "
@@ -40,7 +49,7 @@ def _add_finetune(add: AddVerb) -> None:
     sub.set_defaults(overrides={})
 
 
-_OWN_TASK_OPTIONS = ("validation_file", "test_file", "text_columns", "label_column", "kind")
+_OWN_TASK_OPTIONS = ("validation_file", "test_file", "text_columns", "label_column", "token_column", "kind")
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
@@ -71,6 +80,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
             text_columns=arguments.text_columns,
             label_column=arguments.label_column,
             kind=arguments.kind,
+            token_column=arguments.token_column,
         )
         print(explain(task, data))
         records = [finetune(task, data, *common, resume=arguments.resume)]

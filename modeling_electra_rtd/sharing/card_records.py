@@ -34,6 +34,7 @@ _WATTS = {
 _TASK_TYPES = {
     "regression": "text-classification",
     "classification": "text-classification",
+    "multi_label_classification": "text-classification",
     "tagging": "token-classification",
     "extractive_summarization": "summarization",
 }
@@ -41,6 +42,8 @@ _TASK_TYPES = {
 _METRIC_TYPES = {
     **{name: name for name in ("accuracy", "f1", "precision", "recall", "matthews_correlation", "exact_match")},
     **{name: name for name in ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum")},
+    **{name: "f1" for name in ("f1_micro", "f1_macro")},
+    "exact_match_accuracy": "accuracy",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }

@@ -6,16 +6,19 @@ import datasets
 import evaluate
 from seqeval.metrics import accuracy_score, classification_report
 
+from modeling_electra_rtd.finetuning.tag_schemes import as_iobes
+
 
 _DESCRIPTION = """\
 precision, recall, f1 over whole entities (type and both ends right, micro average), accuracy over tokens, and for
-every type f1_<type> and support_<type>; seqeval's default mode, which reads tags as conlleval does.
+every type f1_<type> and support_<type>; seqeval's default mode, which reads tags as conlleval does. IOB1, IOB2, IOE1,
+IOE2, IOBES, BILOU, BMES and BMEWO all count the same entities.
 """
 _CITATION = "Nakayama, seqeval: A Python framework for sequence labeling evaluation, 2018"
 
 
 def compute(predictions: list[list[str]], references: list[list[str]]) -> dict[str, float]:
-    """Scores of entities in BIO tags.
+    """Scores of entities in tags of any scheme of B, I, E, S, L, U, M, W and O.
 
     Raises:
         ValueError: for rows of unequal length, naming the row, or no token at all.
@@ -28,6 +31,7 @@ def compute(predictions: list[list[str]], references: list[list[str]]) -> dict[s
     if not any(references):
         raise ValueError("there is no token to score")
     scores = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "accuracy": float(accuracy_score(references, predictions))}
+    predictions, references = ([[as_iobes(tag) for tag in row] for row in rows] for rows in (predictions, references))
     if all(tag == "O" for rows in (predictions, references) for row in rows for tag in row):
         return scores
     with warnings.catch_warnings():
@@ -52,7 +56,7 @@ class Entities(evaluate.Metric):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
-            inputs_description="predictions and references: lists of BIO tags, one for each token",
+            inputs_description="predictions and references: lists of tags such as B-PER, one for each token",
             features=datasets.Features({"predictions": tags, "references": tags}),
         )
 

@@ -1,0 +1,1 @@
+"""The metric `tags`; its module stands alone, so that `evaluate.load` can copy it."""
