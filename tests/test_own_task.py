@@ -301,3 +301,14 @@ def test_columns_of_0_and_1_and_lists_of_class_labels(tmp_path):
     task, data = own_task(*files(tmp_path, bits, suffix="jsonl"))
     assert data.labels == ("0", "1", "2") and data.splits["train"]["label"] == [[1], [0, 1], [1], [0, 1]]
     assert "names of labels: their positions" in explain(task, data)
+
+
+def test_lists_of_columns_that_are_not_read_may_be_broken(tmp_path):
+    content = "text,marks,label\na cat sat,\"['x']\",a\na dog sat,['x' 'y'],b\na mat sat,,a\n"
+    with pytest.raises(ValueError, match="which columns are the text"):
+        own_task(*files(tmp_path, content))
+    task, data = own_task(*files(tmp_path, content), text_columns=["text"])
+    assert (task.kind, task.text_columns) == ("classification", ("text",))
+    tokens = "tokens,tags\n['a'],['O']\n['b' 'c'],\"['O', 'B-x']\"\n"
+    with pytest.raises(ValueError, match="train.csv, row 2: column 'tokens' is .*; it must be a list"):
+        own_task(*files(tmp_path, tokens))

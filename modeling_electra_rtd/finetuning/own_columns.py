@@ -1,4 +1,4 @@
-"""Which columns of a user's table are text and which are labels; what is neither is left out by name."""
+"""The columns of a user's table that are text and those that are labels; all others are left out by name."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""What a user's labels are - classes, scores, several classes at once - and their ids, or what does not fit by row."""
+"""A user's labels as classes, scores or several classes at once, with their ids; a row that does not fit is named."""
 
 import math
 import re

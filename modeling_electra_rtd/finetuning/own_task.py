@@ -101,14 +101,21 @@ def _task_from_tables(
 ) -> tuple[Task, TaskData]:
     tables = {split: _table(path) for split, path in paths.items()}
     labels = label_columns(tables["train"], given_label, paths["train"])
-    lists = list_columns(tables["train"], labels)
+    features = tables["train"].features
+    tables["train"], broken = _with_lists(tables["train"], labels, paths["train"])
+    if len(labels) > 1 and kind not in (None, "multi_label_classification"):
+        raise ValueError(f"label_column is {', '.join(labels)}; {kind} has one label")
+    texts, left_out = text_columns(tables["train"], given_texts, labels, kind, paths["train"])
+    for column in texts:
+        if column in broken:
+            raise broken[column]
+    lists = [
+        column for column in (*texts, *labels) if any(isinstance(value, list) for value in tables["train"][column])
+    ]
     for split, table in tables.items():
         # What labels a test file has is never read.
         read = [column for column in lists if split != "test" or column not in labels]
         tables[split] = with_lists(table, read, paths[split])
-    if len(labels) > 1 and kind not in (None, "multi_label_classification"):
-        raise ValueError(f"label_column is {', '.join(labels)}; {kind} has one label")
-    texts, left_out = text_columns(tables["train"], given_texts, labels, kind, paths["train"])
     for split, table in tables.items():
         for column in texts + (labels if split != "test" else []):
             if column not in table.column_names:
@@ -140,8 +147,8 @@ def _task_from_tables(
                     f"{'a list' if takes_list else 'one label'} for {kind}"
                 )
     inferred: dict[str, Any] = {"label": ", ".join(labels), "left out": left_out}
-    if lists:
-        inferred["lists read from text"] = ", ".join(lists)
+    if written := [column for column in lists if getattr(features[column], "dtype", None) == "string"]:
+        inferred["lists read from text"] = ", ".join(written)
     if kind == "tagging":
         return _tagging_from_lists(name, tables, targets, paths, texts, inferred)
     if len(texts) > 2:
@@ -180,6 +187,21 @@ def _task_from_tables(
         files={},
     )
     return task, TaskData(DatasetDict(splits), classes, paths, {}, inferred)
+
+
+def _with_lists(table: Dataset, labels: list[str], path: str) -> tuple[Dataset, dict[str, ValueError]]:
+    """A table of training with the lists that are written as text, and what is wrong with columns of which it is not
+    yet known whether they are read.
+    """
+    broken = {}
+    for column in list_columns(table, labels):
+        try:
+            table = with_lists(table, [column], path)
+        except ValueError as error:
+            if column in labels:
+                raise
+            broken[column] = error
+    return table, broken
 
 
 def _tagging_from_tokens(

@@ -98,14 +98,6 @@ class TaskRun:
             for split, features in self.features.items()
         }
 
-    def _made_features(self, split: str, examples: Dataset) -> Dataset:
-        self.kind.cut = {}
-        features = self.kind.features(examples, training=split == "train")
-        for what, cut in self.kind.cut.items():
-            logger.warning(f"{self.task.name}, {split}: {cut.count:,} of {cut.total:,} {what} {cut.consequence}")
-        self.cut[split] = self.kind.cut
-        return features
-
     def described(self) -> dict[str, Any]:
         """The settings that decide the result."""
         stated = {field.name for field in dataclasses.fields(FinetuningArguments)} - {
@@ -244,6 +236,14 @@ class TaskRun:
             loss=self.kind.loss,
             callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
         )
+
+    def _made_features(self, split: str, examples: Dataset) -> Dataset:
+        self.kind.cut = {}
+        features = self.kind.features(examples, training=split == "train")
+        for what, cut in self.kind.cut.items():
+            logger.warning(f"{self.task.name}, {split}: {cut.count:,} of {cut.total:,} {what} {cut.consequence}")
+        self.cut[split] = self.kind.cut
+        return features
 
     def _training_examples(self, examples: Dataset) -> Dataset:
         limit = self.settings.max_train_samples

@@ -1,4 +1,4 @@
-"""Which columns of a token file are the words and the tags: told from the columns themselves, or refused."""
+"""The columns of a token file that hold words and tags: told from the columns themselves, or refused."""
 
 import re
 from dataclasses import dataclass
