@@ -7,8 +7,8 @@ from tiny import FAMILIES, tiny_electra_config, tiny_packed, tiny_pair, tiny_tex
 from torch import nn
 from transformers import ElectraForCausalLM, ElectraForSequenceClassification
 
-from modeling_electra_rtd import cpu_attention
-from modeling_electra_rtd.cpu_attention import ATTENTION, block_mask, use_cpu_layers
+from modeling_electra_rtd import ElectraRtdForPreTraining, cpu_attention
+from modeling_electra_rtd.cpu_attention import ATTENTION, block_mask, use_cpu_layers, use_stock_layers
 from modeling_electra_rtd.cpu_dropout import CpuDropout
 
 
@@ -193,3 +193,33 @@ def test_blocks_compile_to_the_same_gradients():
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_new_or_loaded_pair_has_them_without_being_asked_and_stock_ones_when_they_are_named(tmp_path):
+    assert not torch.accelerator.is_available(), "elsewhere a pair is left as it is"
+    config = tiny_pair("electra", encoder={"hidden_dropout_prob": 0.1}).config
+    config._attn_implementation = None
+    pair = ElectraRtdForPreTraining(config)
+    pair.save_pretrained(tmp_path)
+    assert ATTENTION not in (tmp_path / "config.json").read_text()
+    for fast in (pair, ElectraRtdForPreTraining(pair.config), ElectraRtdForPreTraining.from_pretrained(tmp_path)):
+        for network in (fast.encoder, fast.generator.encoder):
+            assert network.config._attn_implementation == ATTENTION
+        assert not [name for name, module in fast.named_modules() if type(module) is nn.Dropout]
+    for name in ("sdpa", "eager"):
+        stock = ElectraRtdForPreTraining.from_pretrained(tmp_path, attn_implementation=name)
+        assert stock.encoder.config._attn_implementation == name
+        assert not [name for name, module in stock.named_modules() if type(module) is CpuDropout]
+    use_stock_layers(pair)
+    assert pair.encoder.config._attn_implementation == "sdpa"
+    assert not [name for name, module in pair.named_modules() if type(module) is CpuDropout]
+
+
+def test_away_from_a_cpu_stock_attention_computes():
+    states = [torch.empty(2, 4, 8, 16, device="meta") for _ in range(3)]
+    module = nn.Module()
+    output, weights = cpu_attention._attention(
+        module, *states, torch.ones(2, 1, 8, 8, dtype=torch.bool, device="meta")
+    )
+    assert output.shape == (2, 8, 4, 16) and weights is None
+    assert block_mask(torch.ones(1, 512, dtype=torch.int64, device="meta"), 8, 8) is None

@@ -1,8 +1,12 @@
 """The curves are drawn, from training and held-out logs, and nothing is drawn from nothing."""
 
-import pytest
+import subprocess
+import sys
 
-from modeling_electra_rtd.pretraining.plots import plot_curves, pyplot
+import pytest
+from matplotlib.figure import Figure
+
+from modeling_electra_rtd.pretraining.plots import plot_curves
 
 
 def entry(step: int, prefix: str = "") -> dict:
@@ -36,7 +40,10 @@ def test_a_picture_of_the_curves(tmp_path):
 )
 def test_an_objective_without_a_generator_has_its_own_panels(metrics, titles, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pyplot, "close", drawn.append)
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **kw: (drawn.append(figure), save(figure, *args, **kw))
+    )
     history = [{"step": step, **dict.fromkeys(metrics, 1.0 / (step + 1))} for step in range(3)]
     assert plot_curves(history, tmp_path / "curves.png", "a run") and (tmp_path / "curves.png").is_file()
     shown = [axis for axis in drawn[0].axes if axis.has_data()]
@@ -47,3 +54,28 @@ def test_an_objective_without_a_generator_has_its_own_panels(metrics, titles, tm
 def test_no_picture_without_logs(tmp_path):
     assert not plot_curves([{"step": 1, "train_runtime": 2.0}], tmp_path / "curves.png", "a run")
     assert not (tmp_path / "curves.png").exists()
+
+
+# What a user's notebook does: chooses a backend, imports all there is of this package, trains, pushes, draws.
+NOTEBOOK = """
+import sys
+import matplotlib
+matplotlib.use("svg")
+import modeling_electra_rtd as package
+for name in package.__all__:
+    getattr(package, name)
+import modeling_electra_rtd.finetuning.report
+import modeling_electra_rtd.sharing.export
+import modeling_electra_rtd.sharing.model_push
+assert "matplotlib.pyplot" not in sys.modules and "sklearn" not in sys.modules, "imported for nothing"
+from modeling_electra_rtd.pretraining.plots import plot_curves
+assert plot_curves([{"step": 1, "generator_loss": 1.0}], sys.argv[1], "a run")
+assert matplotlib.get_backend().lower() == "svg", matplotlib.get_backend()
+"""
+
+
+def test_the_users_matplotlib_stays_as_it_is(tmp_path):
+    command = [sys.executable, "-c", NOTEBOOK, str(tmp_path / "curves.png")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

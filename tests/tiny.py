@@ -20,6 +20,7 @@ from transformers.activations import ACT2FN
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.corruption import number_of_uniforms
+from modeling_electra_rtd.cpu_attention import use_stock_layers
 
 
 # The two that differ most stand for all where a test is not about what a family does its own way.
@@ -105,10 +106,13 @@ def randomize(model: PreTrainedModel, seed: int = 0, scale: float = 0.2) -> PreT
 
 
 def tiny_pair(family: str, seed: int = 0, encoder: dict[str, Any] | None = None, **objective: Any):
-    """A pair without dropout, in evaluation mode, whose outputs differ visibly between tokens."""
+    """A pair without dropout, in evaluation mode, whose outputs differ visibly between tokens; with stock layers, so
+    that what stock classes compute is expected of it to the bit."""
     torch.manual_seed(seed)
     config = ElectraRtdConfig.from_discriminator(tiny_config(family, **(encoder or {})), **OBJECTIVE | objective)
-    return randomize(ElectraRtdForPreTraining(config), seed).eval()
+    pair = randomize(ElectraRtdForPreTraining(config), seed).eval()
+    use_stock_layers(pair)
+    return pair
 
 
 def tiny_text(rows: int = 3, length: int = 24, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -5,14 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 
-
-matplotlib.use("Agg")  # files only: a server has no screen
-from matplotlib import pyplot  # noqa: E402
-from sklearn.metrics import ConfusionMatrixDisplay, precision_recall_fscore_support  # noqa: E402
-from sklearn.preprocessing import MultiLabelBinarizer  # noqa: E402
-
+# Pictures are drawn without pyplot, whose backend and open figures are the user's own, and what they need is imported
+# with them: a card only wants the table.
 
 # More classes than this make a confusion matrix that nobody can read.
 _MAXIMUM_CLASSES = 40
@@ -134,7 +129,10 @@ def _beside(oracle: dict[str, float] | None, headline: str) -> str:
 
 def plot_runs(record: dict[str, Any], path: Path) -> None:
     """Training loss and held-out headline over epochs, every seed and baseline in one picture."""
-    figure, (loss, score) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    loss, score = figure.subplots(1, 2)
     headline, split = record["headline"], record["validation_splits"][0]
     for kind, name, color in (("fine_tuned", "fine-tuned", "C0"), ("from_scratch", "from scratch", "C1")):
         for number, run in enumerate(record[kind]["runs"]):
@@ -158,7 +156,6 @@ def plot_runs(record: dict[str, Any], path: Path) -> None:
             axis.legend(fontsize=8)
     figure.suptitle(record["task"])
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def plot_confusion(references: list[str], predictions: list[str], labels: list[str], path: Path) -> bool:
@@ -169,8 +166,12 @@ def plot_confusion(references: list[str], predictions: list[str], labels: list[s
     """
     if not 2 <= len(labels) <= _MAXIMUM_CLASSES:
         return False
+    from matplotlib.figure import Figure
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     size = 3.5 + 0.45 * len(labels)
-    figure, axis = pyplot.subplots(figsize=(size + 1, size), constrained_layout=True)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axis = figure.subplots()
     ConfusionMatrixDisplay.from_predictions(
         references,
         predictions,
@@ -183,7 +184,6 @@ def plot_confusion(references: list[str], predictions: list[str], labels: list[s
         ax=axis,
     )
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
     return True
 
 
@@ -197,11 +197,16 @@ def plot_label_scores(
     """
     if len(labels) > _MAXIMUM_CLASSES:
         return False
+    from matplotlib.figure import Figure
+    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.preprocessing import MultiLabelBinarizer
+
     binarizer = MultiLabelBinarizer(classes=labels)
     scores = precision_recall_fscore_support(
         binarizer.fit_transform(references), binarizer.transform(predictions), average=None, zero_division=0
     )
-    figure, axis = pyplot.subplots(figsize=(7, 1.8 + 0.45 * len(labels)), constrained_layout=True)
+    figure = Figure(figsize=(7, 1.8 + 0.45 * len(labels)), layout="constrained")
+    axis = figure.subplots()
     for offset, (name, values) in enumerate(zip(("precision", "recall", "F1"), scores[:3], strict=True)):
         axis.barh([i + 0.27 * (offset - 1) for i in range(len(labels))], values, height=0.25, label=name)
     counts = [f"{label} ({count})" for label, count in zip(labels, scores[3], strict=True)]
@@ -211,5 +216,4 @@ def plot_label_scores(
     axis.set_title("Labels (texts that have them)")
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
     return True

@@ -13,6 +13,7 @@ from release_for_tests import quick_export
 from tiny import tiny_pair, tiny_tokenizer
 
 from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.sharing import space
 from modeling_electra_rtd.sharing.space import space_files
 
 
@@ -101,6 +102,60 @@ def test_the_space_is_the_demo_and_no_weights(pushed):
     pins = there["requirements.txt"].decode().splitlines()[1:]
     assert {"torch", "transformers"} < {pin.split("==")[0] for pin in pins}
     assert all(re.fullmatch(r"[\w.-]+==[\d.]+(rc\d+)?", pin) for pin in pins)
+    # No index has this package; its modules lie in the Space.
+    assert not [pin for pin in pins if "electra" in pin]
+
+
+# In the Space's folder, with no more than its requirements and what they require themselves.
+IMPORT_ALL = r"""
+import importlib.machinery, pathlib, re, sys
+from importlib import metadata
+needed = [line.split("==")[0] for line in open("requirements.txt").read().splitlines()[1:]] + ["gradio"]
+known = set()
+while needed:
+    name = re.match(r"[\w.-]+", needed.pop())[0].lower().replace("_", "-")
+    if name in known:
+        continue
+    known.add(name)
+    try:
+        needed += [line for line in metadata.requires(name) or [] if "extra ==" not in line]
+    except metadata.PackageNotFoundError:
+        pass
+owners = metadata.packages_distributions()
+
+found = importlib.machinery.PathFinder.find_spec
+
+def find_spec(name, path=None, target=None):
+    top = name.split(".")[0]
+    owned = {owner.lower().replace("_", "-") for owner in owners.get(top, [])}
+    return None if owned and not owned & known and top != "modeling_electra_rtd" else found(name, path, target)
+
+importlib.machinery.PathFinder.find_spec = find_spec
+sys.path.insert(0, ".")
+import modeling_electra_rtd
+assert pathlib.Path(modeling_electra_rtd.__file__).resolve().is_relative_to(pathlib.Path.cwd()), "not the Space's own"
+for file in sorted(pathlib.Path("modeling_electra_rtd").rglob("*.py")):
+    importlib.import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+"""
+
+
+def test_a_space_needs_no_more_than_its_requirements(tmp_path):
+    for name, content in space_files("lab/pair").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_an_optional_package_that_is_absent_is_no_requirement(monkeypatch):
+    there = space.metadata.packages_distributions()
+    assert "zstandard==" in space_files("lab/pair")["requirements.txt"].decode()
+    monkeypatch.setattr(
+        space.metadata, "packages_distributions", lambda: {k: v for k, v in there.items() if k != "zstandard"}
+    )
+    assert "zstandard" not in space_files("lab/pair")["requirements.txt"].decode()
 
 
 def test_the_app_serves_the_model_from_the_hub(pushed, tmp_path):
