@@ -140,7 +140,9 @@ def test_tokenizer_loads(saved, name):
 
 def test_the_pair_loads_whole_and_steps_the_same(saved, name):
     root, pairs, _, _ = saved
-    loaded, info = ElectraRtdForPreTraining.from_pretrained(root / name, output_loading_info=True)
+    loaded, info = ElectraRtdForPreTraining.from_pretrained(
+        root / name, output_loading_info=True, attn_implementation="sdpa"
+    )
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     words, generators = loaded.get_input_embeddings().weight, loaded.generator.get_input_embeddings().weight
     assert (words is generators) == name.endswith("tied")

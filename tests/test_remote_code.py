@@ -37,7 +37,7 @@ from modeling_electra_rtd.sharing.scan import uploadable_files
 
 
 # A pair that saves its own code leaves out what only the pipeline needs.
-ONLY_THE_PIPELINES = {"pipeline_electra_rtd.py", "text_encoding.py", "vocabulary.py"}
+ONLY_THE_PIPELINES = {"pipeline_electra_rtd.py", "precision.py", "text_encoding.py", "vocabulary.py"}
 
 
 @pytest.fixture(scope="module")

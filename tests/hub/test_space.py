@@ -130,7 +130,7 @@ def find_spec(name, path=None, target=None):
     owned = {owner.lower().replace("_", "-") for owner in owners.get(top, [])}
     return None if owned and not owned & known and top != "modeling_electra_rtd" else found(name, path, target)
 
-importlib.machinery.PathFinder.find_spec = find_spec
+importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
 sys.path.insert(0, ".")
 import modeling_electra_rtd
 assert pathlib.Path(modeling_electra_rtd.__file__).resolve().is_relative_to(pathlib.Path.cwd()), "not the Space's own"
