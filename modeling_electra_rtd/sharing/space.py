@@ -164,10 +164,11 @@ def _modules() -> dict[Path, set[str]]:
 
 def _requirements(modules: dict[Path, set[str]]) -> str:
     """A requirements.txt with the versions installed here, of all that the modules import but Gradio, which is the
-    Space's own."""
-    imported = set().union(*modules.values()) - set(sys.stdlib_module_names) - {"gradio"}
+    Space's own, and the package itself, which lies in the Space and on no index."""
+    imported = set().union(*modules.values()) - set(sys.stdlib_module_names) - {"gradio", _PACKAGE.name}
     distributions = metadata.packages_distributions()
-    names = sorted({distributions[package][0] for package in imported})
+    # What is not installed is optional: the demo runs here without it.
+    names = sorted({distributions[package][0] for package in imported if package in distributions})
     # A local version such as +cpu is no version of an index.
     pins = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
     return "\n".join(["--extra-index-url https://download.pytorch.org/whl/cpu", *pins]) + "\n"
