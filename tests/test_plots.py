@@ -1,8 +1,13 @@
 """The curves are drawn, from training and held-out logs, and nothing is drawn from nothing."""
 
-import pytest
+import os
+import subprocess
+import sys
 
-from modeling_electra_rtd.pretraining.plots import plot_curves, pyplot
+import pytest
+from matplotlib.figure import Figure
+
+from modeling_electra_rtd.pretraining.plots import plot_curves
 
 
 def entry(step: int, prefix: str = "") -> dict:
@@ -36,7 +41,10 @@ def test_a_picture_of_the_curves(tmp_path):
 )
 def test_an_objective_without_a_generator_has_its_own_panels(metrics, titles, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pyplot, "close", drawn.append)
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **kw: (drawn.append(figure), save(figure, *args, **kw))
+    )
     history = [{"step": step, **dict.fromkeys(metrics, 1.0 / (step + 1))} for step in range(3)]
     assert plot_curves(history, tmp_path / "curves.png", "a run") and (tmp_path / "curves.png").is_file()
     shown = [axis for axis in drawn[0].axes if axis.has_data()]
@@ -47,3 +55,44 @@ def test_an_objective_without_a_generator_has_its_own_panels(metrics, titles, tm
 def test_no_picture_without_logs(tmp_path):
     assert not plot_curves([{"step": 1, "train_runtime": 2.0}], tmp_path / "curves.png", "a run")
     assert not (tmp_path / "curves.png").exists()
+
+
+# With a backend that the user chose, and nothing of it loaded by an import.
+USE = """
+import sys
+import matplotlib
+matplotlib.use("svg")
+
+import modeling_electra_rtd
+for name in modeling_electra_rtd.__all__:
+    getattr(modeling_electra_rtd, name)
+import modeling_electra_rtd.cli, modeling_electra_rtd.finetuning.run, modeling_electra_rtd.finetuning.task_set
+import modeling_electra_rtd.pretraining.run, modeling_electra_rtd.pretraining.trainer, modeling_electra_rtd.quickstart
+import modeling_electra_rtd.sharing.export, modeling_electra_rtd.sharing.model_card
+import modeling_electra_rtd.sharing.model_push
+assert "matplotlib.pyplot" not in sys.modules
+assert "matplotlib.figure" not in sys.modules
+assert matplotlib.get_backend() == "svg", matplotlib.get_backend()
+
+from matplotlib import pyplot
+from modeling_electra_rtd.finetuning.report import plot_confusion, plot_runs
+from modeling_electra_rtd.pretraining.plots import plot_curves
+pyplot.figure("of the user")
+assert plot_curves([{"step": 1, "generator_loss": 2.0}], "curves.png", "a run")
+assert plot_confusion(["a", "b"], ["a", "a"], ["a", "b"], "confusion.png")
+kind = {"runs": [{"log": [{"epoch": 1.0, "loss": 1.0}]}]}
+plot_runs({"task": "toy", "headline": "accuracy", "validation_splits": ["validation"], "fine_tuned": kind,
+           "from_scratch": kind, "trivial": {"validation": {"accuracy": 0.5}}}, "runs.png")
+assert pyplot.get_figlabels() == ["of the user"]
+assert matplotlib.get_backend() == "svg", matplotlib.get_backend()
+for name in ("curves", "confusion", "runs"):
+    assert open(f"{name}.png", "rb").read(4) == bytes([0x89]) + b"PNG"
+"""
+
+
+def test_the_backend_and_the_figures_of_the_user_stay_as_they_are(tmp_path):
+    # The folder that the package of this test lies in, from another folder.
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    environment.pop("MPLBACKEND")
+    done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -5,13 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-
-matplotlib.use("Agg")  # files only: a server has no screen
-from matplotlib import pyplot  # noqa: E402
-from sklearn.metrics import ConfusionMatrixDisplay  # noqa: E402
-
 
 # More classes than this make a confusion matrix that nobody can read.
 _MAXIMUM_CLASSES = 40
@@ -127,7 +120,11 @@ def _beside(oracle: dict[str, float] | None, headline: str) -> str:
 
 def plot_runs(record: dict[str, Any], path: Path) -> None:
     """Training loss and held-out headline over epochs, every seed and baseline in one picture."""
-    figure, (loss, score) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    # Here, because a model card needs the table alone; without pyplot, whose backend is the user's.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    loss, score = figure.subplots(1, 2)
     headline, split = record["headline"], record["validation_splits"][0]
     for kind, name, color in (("fine_tuned", "fine-tuned", "C0"), ("from_scratch", "from scratch", "C1")):
         for number, run in enumerate(record[kind]["runs"]):
@@ -151,7 +148,6 @@ def plot_runs(record: dict[str, Any], path: Path) -> None:
             axis.legend(fontsize=8)
     figure.suptitle(record["task"])
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def plot_confusion(references: list[str], predictions: list[str], labels: list[str], path: Path) -> bool:
@@ -162,8 +158,12 @@ def plot_confusion(references: list[str], predictions: list[str], labels: list[s
     """
     if not 2 <= len(labels) <= _MAXIMUM_CLASSES:
         return False
+    from matplotlib.figure import Figure
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     size = 3.5 + 0.45 * len(labels)
-    figure, axis = pyplot.subplots(figsize=(size + 1, size), constrained_layout=True)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axis = figure.subplots()
     ConfusionMatrixDisplay.from_predictions(
         references,
         predictions,
@@ -176,5 +176,4 @@ def plot_confusion(references: list[str], predictions: list[str], labels: list[s
         ax=axis,
     )
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
     return True

@@ -3,12 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-
-matplotlib.use("Agg")  # files only: a server has no screen
-from matplotlib import pyplot  # noqa: E402
-
 
 CURVES = "curves.png"
 
@@ -40,8 +34,12 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str)
     panels = [panel for panel in panels if panel]
     if not panels:
         return False
+    # Here, because a trainer that draws nothing needs none of it; without pyplot, whose backend is the user's.
+    from matplotlib.figure import Figure
+
     rows = -(-len(panels) // _COLUMNS)
-    figure, axes = pyplot.subplots(rows, _COLUMNS, figsize=(15, 4 * rows), constrained_layout=True, squeeze=False)
+    figure = Figure(figsize=(15, 4 * rows), layout="constrained")
+    axes = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, panel in zip(axes.flat[: len(panels)], panels, strict=True):
@@ -61,5 +59,4 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str)
             axis.legend(fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
     return True
