@@ -22,6 +22,7 @@ from .checkpoint_layout import (
     native_config,
     root_architecture,
 )
+from .encoder_inputs import check_attention
 from .objectives import OBJECTIVES, Objective
 from .pair_rules import check_choices, check_combination, check_numbers, check_pair
 
@@ -92,7 +93,8 @@ class ElectraRtdConfig(PreTrainedConfig):
             as for `mask_token_id`.
 
     Raises:
-        ValueError: for an unknown key (with the nearest valid one) or an impossible combination.
+        ValueError: for an unknown key (with the nearest valid one), an impossible combination, or an
+            `attn_implementation` other than `sdpa` and `eager` (and the pair's own on a CPU).
     """
 
     # Only a name for error messages and caches: what is written to disk is the discriminator's model_type.
@@ -136,6 +138,8 @@ class ElectraRtdConfig(PreTrainedConfig):
                 size = (1, 1) if self.embedding_sharing == "all" else (None, None)
                 self.generator_config = generator_config_for(self.discriminator_config, *size)
             self.generator_config = _stock_config(self.generator_config, "generator_config")
+            # It is about to get that of the discriminator.
+            check_attention(self.generator_config._attn_implementation)
         elif self.generator_config is not None:
             raise ValueError(
                 f"{self._without_network()} has no generator that learns, but generator_config is set (in a recipe "
@@ -165,6 +169,11 @@ class ElectraRtdConfig(PreTrainedConfig):
         if name.startswith("_") or "discriminator_config" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__dict__["discriminator_config"], name)
+
+    @PreTrainedConfig._attn_implementation.setter
+    def _attn_implementation(self, value: str | dict[str, Any] | None) -> None:
+        check_attention(value)
+        PreTrainedConfig._attn_implementation.fset(self, value)
 
     def _get_generation_parameters(self) -> dict[str, Any]:
         # Of the class that declares them: asked here, a field of the discriminator's is an attribute and no field.

@@ -14,10 +14,10 @@ from transformers.masking_utils import sdpa_mask
 
 from .cpu_dropout import CpuDropout
 from .cpu_dropout import dropout as dropped_out
+from .encoder_inputs import CPU_ATTENTION as ATTENTION
 from .encoder_inputs import LOCAL_MASKS
 
 
-ATTENTION = "matmul_with_cpu_dropout"
 # Positions up to which the scores of a whole row are kept for the backward pass. That is faster at any length, by 2.3
 # at 128 and 1.2 at 2,048, but beyond this it takes gigabytes.
 _LONGEST_ROW = 1024

@@ -14,7 +14,7 @@ from .release_push import PushedAsRelease
 from .stock_models import hidden_activation, masked_lm_head, masked_lm_logits
 
 
-class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
+class ElectraRtdDiscriminator(PushedAsRelease, EncoderInputs, PreTrainedModel):
     """A stock encoder and the ELECTRA head that says, for every token, whether it was replaced.
 
     For ELECTRA its keys are those of `ElectraForPreTraining`; for other families those of the encoder, and
@@ -25,8 +25,6 @@ class ElectraRtdDiscriminator(PushedAsRelease, PreTrainedModel, EncoderInputs):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
     _keys_to_ignore_on_load_unexpected = [r"^generator\.", r"^feedback\."]
 

@@ -45,8 +45,27 @@ def token_mask_of(input_ids: Tensor, attention_mask: Tensor | None, document_ids
 # and of how far a position sees to the left and to the right, which gives `None` for a row that is better whole.
 LOCAL_MASKS: dict[str, Callable[[Tensor, int, int], Tensor | None]] = {}
 
+# The attention of `cpu_attention`, which a pair takes by itself on a CPU.
+CPU_ATTENTION = "matmul_with_cpu_dropout"
+# Attention functions that read a mask of documents as it is made here. flex_attention adds it to the scores, and the
+# functions of flash-attention take it for a mask of padding: both let documents see each other.
+ATTENTIONS = ["sdpa", "eager", CPU_ATTENTION]
+
 # Which side of a token an encoder reads beside the token itself.
 Side = Literal["both", "left", "right"]
+
+
+def check_attention(attention: str | dict[str, Any] | None) -> None:
+    """Refuse an `attn_implementation`, or one of a dict for parts of a model, that is none of `ATTENTIONS`.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if isinstance(attention, dict):
+        for value in attention.values():
+            check_attention(value)
+    elif attention is not None and attention not in ATTENTIONS:
+        raise ValueError(f"attn_implementation is {attention!r}; it must be sdpa or eager")
 
 
 def document_attention_mask(
@@ -70,7 +89,13 @@ def document_attention_mask(
     Returns:
         `(batch, 1, sequence, sequence)`: bool, True where attention is allowed, or additive under eager attention;
         for encoders with local layers a dict of both kinds by layer type, the local ones as `LOCAL_MASKS` has them.
+
+    Raises:
+        ValueError: see `check_attention`; an encoder with attention of its own takes a boolean mask whatever the
+            config says.
     """
+    if form == "attention":
+        check_attention(config._attn_implementation)
     # Compiled, every layer compares anew, and half as wide numbers twice as fast.
     document_ids = document_ids.to(torch.int32)
     same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
@@ -117,7 +142,16 @@ def positions_from(first: int, position_ids: Tensor | None, token_mask: Tensor) 
 
 
 class EncoderInputs(nn.Module):
-    """How a batch is shown to an encoder; shared by both networks of a pair."""
+    """How a batch is shown to an encoder; shared by both networks of a pair, and mixed in before `PreTrainedModel`."""
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, Any], **kwargs: Any) -> None:
+        """As of every model in `transformers`.
+
+        Raises:
+            ValueError: see `check_attention`.
+        """
+        check_attention(attn_implementation)
+        super().set_attn_implementation(attn_implementation, **kwargs)
 
     def encode(
         self,

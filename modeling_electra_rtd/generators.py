@@ -17,7 +17,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from .backbones import backbone_of, build_encoder, build_masked_lm, config_from, hub_arguments_in
 from .checkpoint_layout import GENERATOR_SUBFOLDER, generates_by_masked_lm, joined, objective_of, root_architecture
 from .corruption import ChosenPositions
-from .encoder_inputs import EncoderInputs, token_mask_of
+from .encoder_inputs import EncoderInputs, check_attention, token_mask_of
 from .objectives import Terms, token_log_probs, token_losses
 from .release_push import PushedAsRelease
 from .stock_models import masked_lm_head, masked_lm_logits
@@ -44,7 +44,7 @@ class Proposal(NamedTuple):
     states: Tensor | None = None
 
 
-class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
+class ElectraRtdGenerator(PushedAsRelease, EncoderInputs, PreTrainedModel):
     """A stock masked-LM model that projects onto the vocabulary only where it is asked to.
 
     It holds the stock model's modules under their own names, so its state dict is the stock one; `config` is the
@@ -57,11 +57,10 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
 
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
 
     def __init__(self, config: PreTrainedConfig):
+        check_attention(config._attn_implementation)
         # First, because it chooses the attention: not every family has what this class could do.
         stock = build_masked_lm(config)
         super().__init__(config)
@@ -172,7 +171,7 @@ class ElectraRtdGenerator(PushedAsRelease, PreTrainedModel, EncoderInputs):
         return Proposal(scores, log_normalizers, weighted, states=output.hidden_states[0])
 
 
-class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
+class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
     """Says of every token what it could have been, from the text on its left and, by a second encoder, on its right
     (Electric, section 2.3). Nothing is masked, so one pass knows all positions.
 
@@ -186,6 +185,7 @@ class TwoTowerGenerator(PreTrainedModel, EncoderInputs):
     _supports_attention_backend = True
 
     def __init__(self, config: PreTrainedConfig):
+        check_attention(config._attn_implementation)
         # First, because they choose the attention: not every family has what this class could do.
         left_to_right, right_to_left = build_encoder(config), build_encoder(config)
         super().__init__(config)

@@ -184,13 +184,52 @@ def test_both_splits_hold_something(tmp_path, tokenizer, fraction):
     assert [manifest["splits"][split]["documents"] for split in ("train", "validation")] == [1, 1]
 
 
-@pytest.mark.parametrize("content, fraction", [("101 101\n\n102 102", 0.0), ("101 101", 0.01)])
-def test_no_validation(tmp_path, tokenizer, content, fraction):
+@pytest.mark.parametrize(
+    ("content", "fraction", "advice", "helps"),
+    [
+        ("101 101\n\n102 102", 0.0, "a --validation-fraction above 0, it was 0.0", {"validation_fraction": 1e-9}),
+        (
+            "101 101\n102 102",
+            0.01,
+            "more than one different document (there was 1, by documents=blank_line)",
+            {"documents": "line"},
+        ),
+        (
+            "101 101\n\n101 101\n\n101 101",
+            0.01,
+            "more than one different document (there were 3, by documents=blank_line)",
+            None,
+        ),
+        (
+            "101 101\n102 102",
+            0.0,
+            "a --validation-fraction above 0, it was 0.0 and more than one different document (there was 1, by "
+            "documents=blank_line)",
+            {"validation_fraction": 1e-9, "documents": "line"},
+        ),
+    ],
+)
+def test_no_validation(tmp_path, tokenizer, content, fraction, advice, helps):
     (tmp_path / "one.txt").write_text(content)
     prepare([str(tmp_path / "one.txt")], tokenizer, tmp_path / "out", validation_fraction=fraction)
     assert len(load_blocks(str(tmp_path / "out"))) == 1
-    with pytest.raises(ValueError, match="split 'validation' is empty"):
+    with pytest.raises(ValueError) as caught:
         load_blocks(str(tmp_path / "out"), "validation")
+    assert str(caught.value) == (
+        f"blocks {str(tmp_path / 'out')!r}: split 'validation' is empty, all of the text is in 'train'; prepare again "
+        f"with {advice}, or evaluate with --split train"
+    )
+    if helps is not None:
+        settings = {"validation_fraction": fraction, **helps}
+        prepare([str(tmp_path / "one.txt")], tokenizer, tmp_path / "again", **settings)
+        assert len(load_blocks(str(tmp_path / "again"), "validation")) == 1
+
+
+def test_no_training_text(tmp_path, tokenizer):
+    (tmp_path / "one.txt").write_text("101 101")
+    prepare([str(tmp_path / "one.txt")], tokenizer, tmp_path / "out", validation_fraction=0.999999)
+    with pytest.raises(ValueError, match="'train' is empty, .* or evaluate with --split validation$"):
+        load_blocks(str(tmp_path / "out"))
 
 
 def test_all_kinds_of_files(tmp_path, tokenizer):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import (
     ALL_FAMILIES,
+    OBJECTIVE,
     OWN_ATTENTION,
     SPECIAL,
     stock_discriminator_logits,
@@ -14,7 +15,16 @@ from tiny import (
     uniforms_for,
 )
 
-from modeling_electra_rtd.encoder_inputs import document_attention_mask, positions_from
+from modeling_electra_rtd import (
+    ElectraRtdConfig,
+    ElectraRtdDiscriminator,
+    ElectraRtdForPreTraining,
+    ElectraRtdGenerator,
+)
+from modeling_electra_rtd.cpu_attention import ATTENTION
+from modeling_electra_rtd.encoder_inputs import check_attention, document_attention_mask, positions_from
+from modeling_electra_rtd.generators import TwoTowerGenerator
+from modeling_electra_rtd.pretraining.recipes import ModelRecipe
 
 
 FORMS = [(family, form) for family in ALL_FAMILIES for form in ("sdpa", "eager")[family in OWN_ATTENTION :]]
@@ -141,3 +151,75 @@ def test_packing_changes_no_loss(family):
     assert torch.equal(torch.cat([part.corrupted_input_ids for part in apart], dim=1), together.corrupted_input_ids)
     for name in ("generator_loss", "discriminator_loss"):
         torch.testing.assert_close(apart[0][name] + apart[1][name], together[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("pair")
+    tiny_pair("electra").save_pretrained(folder)
+    return str(folder)
+
+
+def config_of(attention):
+    config = tiny_config("electra")
+    config._attn_implementation = attention
+    return config
+
+
+def assigned(config, attention):
+    config._attn_implementation = attention
+
+
+# Every way in, by what is asked for and a checkpoint of a pair.
+WAYS_TO_ATTENTION = {
+    "config": lambda name, _: ElectraRtdConfig.from_discriminator(config_of(name), **OBJECTIVE),
+    "config of the generator": lambda name, _: ElectraRtdConfig(
+        discriminator_config=tiny_config("electra"), generator_config=config_of(name), **OBJECTIVE
+    ),
+    "argument of a config": lambda name, _: ElectraRtdConfig(
+        discriminator_config=tiny_config("electra"), attn_implementation=name, **OBJECTIVE
+    ),
+    "config that is built": lambda name, _: assigned(tiny_pair("electra").config, name),
+    "config of a checkpoint": lambda name, folder: ElectraRtdConfig.from_pretrained(folder, attn_implementation=name),
+    "pair": lambda name, folder: ElectraRtdForPreTraining.from_pretrained(folder, attn_implementation=name),
+    "discriminator": lambda name, folder: ElectraRtdDiscriminator.from_pretrained(folder, attn_implementation=name),
+    "generator": lambda name, folder: ElectraRtdGenerator.from_pretrained(folder, attn_implementation=name),
+    "new generator": lambda name, _: ElectraRtdGenerator(config_of(name)),
+    "two towers": lambda name, _: TwoTowerGenerator(config_of(name)),
+    "two checkpoints": lambda name, folder: ElectraRtdForPreTraining.from_pair(folder, attn_implementation=name),
+    "method": lambda name, _: tiny_pair("electra").set_attn_implementation(name),
+    "method of the discriminator": lambda name, folder: ElectraRtdDiscriminator.from_pretrained(
+        folder
+    ).set_attn_implementation(name),
+    "method of the generator": lambda name, _: tiny_pair("electra").generator.set_attn_implementation(name),
+    "method for a part": lambda name, _: tiny_pair("electra").set_attn_implementation({"discriminator_config": name}),
+    "recipe": lambda name, _: ModelRecipe(discriminator="small.json", attn_implementation=name),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_ATTENTION)
+@pytest.mark.parametrize(
+    "name", ["flex_attention", "flash_attention_2", "kernels-community/flash-attn3", "paged|sdpa", "nonsense"]
+)
+def test_attention_that_would_misread_the_mask_of_documents_is_refused(way, name, checkpoint):
+    with pytest.raises(ValueError) as caught:
+        WAYS_TO_ATTENTION[way](name, checkpoint)
+    assert str(caught.value) == f"attn_implementation is {name!r}; it must be sdpa or eager"
+
+
+@pytest.mark.parametrize("way", WAYS_TO_ATTENTION)
+@pytest.mark.parametrize("name", ["sdpa", "eager", ATTENTION, None])
+def test_attention_that_reads_it_is_taken(way, name, checkpoint):
+    if name is not None or not way.startswith("method"):
+        WAYS_TO_ATTENTION[way](name, checkpoint)
+
+
+def test_a_config_changed_behind_the_checks_makes_no_mask():
+    config = config_of("flex_attention")
+    with pytest.raises(ValueError, match="attn_implementation is 'flex_attention'; it must be sdpa or eager"):
+        document_attention_mask(torch.tensor([[1, 1, 2]]), config, torch.float32)
+    # An encoder with attention of its own takes a boolean one, whatever the config says.
+    assert document_attention_mask(torch.tensor([[1, 1, 2]]), config, torch.float32, "boolean").dtype == torch.bool
+    check_attention({"": "sdpa", "discriminator_config": {"": "eager"}})
+    with pytest.raises(ValueError, match="'flex_attention'"):
+        check_attention({"": "sdpa", "discriminator_config": {"": "flex_attention"}})

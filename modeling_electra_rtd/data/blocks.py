@@ -216,10 +216,25 @@ def load_blocks(
             ours = f"{given.name_or_path!r} ({fingerprint[:12]})"
             raise ValueError(f"blocks {folder!r}: made with tokenizer {theirs}, not with {ours}")
     if manifest["splits"][split]["blocks"] == 0:
-        raise ValueError(f"blocks {folder!r}: split {split!r} is empty, prepare with another validation_fraction")
+        raise _empty_split(folder, manifest, split)
     blocks = datasets.load_from_disk(os.path.join(folder, split))
     _check_rows(blocks, folder)
     return blocks
+
+
+def _empty_split(folder: str, manifest: dict[str, Any], split: str) -> ValueError:
+    """Says why a split is empty, and what fills it: any share does where there are two different documents."""
+    other = next(name for name in SPLITS if name != split)
+    count, share = manifest["splits"][other]["documents"], manifest["validation_fraction"]
+    fraction = f"a --validation-fraction above 0, it was {share}"
+    # With a share to hold out, documents are on one side only where they are one, or all alike.
+    more = f"more than one different document (there {'was' if count == 1 else 'were'} {count}, by documents="
+    more += f"{manifest['documents']})"
+    ways = ([] if share else [fraction]) + ([more] if share or count == 1 else [])
+    return ValueError(
+        f"blocks {folder!r}: split {split!r} is empty, all of the text is in {other!r}; prepare again with "
+        f"{' and '.join(ways)}, or evaluate with --split {other}"
+    )
 
 
 def _check_rows(blocks: datasets.Dataset, folder: str) -> None:

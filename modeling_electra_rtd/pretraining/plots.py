@@ -34,11 +34,10 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path, title: str)
     panels = [panel for panel in panels if panel]
     if not panels:
         return False
-    rows = -(-len(panels) // _COLUMNS)
-    # Not by pyplot, whose backend and open figures are the user's own; imported here, so that who only wants the name
-    # of the file, or trains without curves, does not wait for it.
+    # Here, because a trainer that draws nothing needs none of it; without pyplot, whose backend is the user's.
     from matplotlib.figure import Figure
 
+    rows = -(-len(panels) // _COLUMNS)
     figure = Figure(figsize=(15, 4 * rows), layout="constrained")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axis in axes.flat[len(panels) :]:

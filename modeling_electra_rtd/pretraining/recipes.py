@@ -11,6 +11,7 @@ from transformers.utils import CONFIG_NAME
 from ..backbones import backbone_config, backbone_of, config_from, nearest
 from ..checkpoint_layout import native_config
 from ..configuration_electra_rtd import OBJECTIVE_FIELDS
+from ..encoder_inputs import check_attention
 from ..model_reference import ModelReference, find_model
 from ..pair_rules import CHOICES
 from ..recipe_files import checked_sections, configuration_folder, read_sections
@@ -90,6 +91,7 @@ class ModelRecipe:
     embedding_sharing: Literal[CHOICES["embedding_sharing"]] | None = None
 
     def __post_init__(self):
+        check_attention(self.attn_implementation)
         if (self.discriminator is None) == (self.discriminator_checkpoint is None):
             raise ValueError("model: give discriminator (from scratch) or discriminator_checkpoint (continue), one")
         if self.generator is not None and self.generator_checkpoint is not None:

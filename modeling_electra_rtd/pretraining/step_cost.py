@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ..cpu_attention import use_cpu_layers, use_stock_layers
+from ..encoder_inputs import ATTENTIONS
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from .optimization import create_optimizer
 from .schedules import StepShape, largest_mask_probability, run_shapes
@@ -390,5 +391,6 @@ def _attention_of_a_gpu(module: nn.Module, *states: Any, dropout: float = 0.0, *
     return sdpa_attention_forward(module, *states, dropout=0.0, **kwargs)
 
 
+ATTENTIONS.append(_FUSED)
 AttentionInterface.register(_FUSED, _attention_of_a_gpu)
 AttentionMaskInterface.register(_FUSED, sdpa_mask)

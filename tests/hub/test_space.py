@@ -1,5 +1,7 @@
 """The demo as a Space: pushed by the real client, and served from what arrived alone."""
 
+import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -12,8 +14,8 @@ from hub_server import TOKENS, Fault, HubServer
 from release_for_tests import quick_export
 from tiny import tiny_pair, tiny_tokenizer
 
+import modeling_electra_rtd
 from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing import space
 from modeling_electra_rtd.sharing.space import space_files
 
 
@@ -102,69 +104,95 @@ def test_the_space_is_the_demo_and_no_weights(pushed):
     pins = there["requirements.txt"].decode().splitlines()[1:]
     assert {"torch", "transformers"} < {pin.split("==")[0] for pin in pins}
     assert all(re.fullmatch(r"[\w.-]+==[\d.]+(rc\d+)?", pin) for pin in pins)
-    # No index has this package; its modules lie in the Space.
-    assert not [pin for pin in pins if "electra" in pin]
 
 
-# In the Space's folder, with no more than its requirements and what they require themselves.
-IMPORT_ALL = r"""
-import importlib.machinery, pathlib, re, sys
-from importlib import metadata
-needed = [line.split("==")[0] for line in open("requirements.txt").read().splitlines()[1:]] + ["gradio"]
-known = set()
-while needed:
-    name = re.match(r"[\w.-]+", needed.pop())[0].lower().replace("_", "-")
-    if name in known:
-        continue
-    known.add(name)
-    try:
-        needed += [line for line in metadata.requires(name) or [] if "extra ==" not in line]
-    except metadata.PackageNotFoundError:
-        pass
-owners = metadata.packages_distributions()
+def packages_of(distribution: str, found: set[str]) -> set[str]:
+    """Names of the distributions that pip would install for one, itself among them; `found` grows by them."""
+    name = re.sub(r"[-_.]+", "-", distribution).lower()
+    if name not in found:
+        try:
+            required = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            return found
+        found.add(name)
+        for requirement in required:
+            if "extra ==" not in requirement:
+                packages_of(re.match(r"[\w.-]+", requirement)[0], found)
+    return found
 
-found = importlib.machinery.PathFinder.find_spec
 
-def find_spec(name, path=None, target=None):
-    top = name.split(".")[0]
-    owned = {owner.lower().replace("_", "-") for owner in owners.get(top, [])}
-    return None if owned and not owned & known and top != "modeling_electra_rtd" else found(name, path, target)
+# What a Space has: its own folder, and what its requirements install.
+IMPORT_ALL = """
+import importlib.machinery, json, pathlib, sys
+refused, checkout = set(json.loads(sys.argv[1])), sys.argv[2]
+sys.path = ["."] + [entry for entry in sys.path if entry not in ("", checkout)]
 
-importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
-sys.path.insert(0, ".")
-import modeling_electra_rtd
-assert pathlib.Path(modeling_electra_rtd.__file__).resolve().is_relative_to(pathlib.Path.cwd()), "not the Space's own"
-for file in sorted(pathlib.Path("modeling_electra_rtd").rglob("*.py")):
-    importlib.import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+class Installed(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in refused:
+            return super().find_spec(name, path, target)
+
+# Without the finder of an editable installation, which would find the checkout.
+sys.meta_path = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, Installed]
+for path in sorted(pathlib.Path("modeling_electra_rtd").rglob("*.py")):
+    module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+    assert pathlib.Path(module.__file__).resolve().is_relative_to(pathlib.Path.cwd()), module.__file__
 """
 
 
-def test_a_space_needs_no_more_than_its_requirements(tmp_path):
-    for name, content in space_files("lab/pair").items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+def write_files(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+@pytest.fixture
+def installed(monkeypatch) -> dict[str, list[str]]:
+    """The installed packages and their distributions; ours is among them, whichever way it came here."""
+    found = {**importlib.metadata.packages_distributions(), "modeling_electra_rtd": ["electra-rtd"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: found)
+    return found
+
+
+def pins_of(files: dict[str, bytes]) -> set[str]:
+    return {line.split("==")[0] for line in files["requirements.txt"].decode().splitlines()[1:]}
+
+
+def test_an_optional_package_that_is_absent_is_no_requirement(installed):
+    before = pins_of(space_files("lab/pair"))
+    assert "zstandard" in before and "electra-rtd" not in before
+    del installed["zstandard"]
+    assert pins_of(space_files("lab/pair")) == before - {"zstandard"}
+
+
+def test_its_modules_import_with_its_requirements_alone(installed, tmp_path):
+    files = space_files("lab/pair")
+    allowed = packages_of("gradio", set())
+    for pin in pins_of(files):
+        packages_of(pin, allowed)
+    write_files(files, tmp_path)
+    refused = [
+        name
+        for name, owners in installed.items()
+        if name != "modeling_electra_rtd" and not {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners} & allowed
+    ]
+    checkout = str(Path(modeling_electra_rtd.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
+        [sys.executable, "-c", IMPORT_ALL, json.dumps(refused), checkout],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": ""},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_an_optional_package_that_is_absent_is_no_requirement(monkeypatch):
-    there = space.metadata.packages_distributions()
-    assert "zstandard==" in space_files("lab/pair")["requirements.txt"].decode()
-    monkeypatch.setattr(
-        space.metadata, "packages_distributions", lambda: {k: v for k, v in there.items() if k != "zstandard"}
-    )
-    assert "zstandard" not in space_files("lab/pair")["requirements.txt"].decode()
 
 
 def test_the_app_serves_the_model_from_the_hub(pushed, tmp_path):
     hub, folder, _ = pushed
     # In a folder of its own, with nothing of this checkout in sight.
     space = tmp_path / "space"
-    for name, content in hub.find("spaces", "lab/pair-demo")[1].items():
-        (space / name).parent.mkdir(parents=True, exist_ok=True)
-        (space / name).write_bytes(content)
+    write_files(hub.find("spaces", "lab/pair-demo")[1], space)
     clean = environment(hub, folder) | {"PYTHONPATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(space)], capture_output=True, text=True, env=clean, cwd=space
