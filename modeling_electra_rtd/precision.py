@@ -114,8 +114,13 @@ def agree_on_precision(arguments: "TrainingArguments") -> None:
         return
     decision = [arguments.precision]
     torch.distributed.broadcast_object_list(decision, src=0, device=arguments.device)
-    (arguments.precision,) = decision
-    arguments.bf16 = arguments.precision == "bf16"
+    take_precision(arguments, decision[0])
+
+
+def take_precision(arguments: TrainingArguments, precision: str) -> None:
+    """Give training arguments another precision than the one they were built with, `"fp32"` or `"bf16"`."""
+    arguments.precision = precision
+    arguments.bf16 = precision == "bf16"
     # TrainingArguments has derived it from its own switch.
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
 

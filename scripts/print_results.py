@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from modeling_electra_rtd.asked import read_json
 from modeling_electra_rtd.finetuning.report import markdown_table
-from modeling_electra_rtd.finetuning.task_run import read_json
 
 
 def read_record(path: Path) -> dict[str, Any]:

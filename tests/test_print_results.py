@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from modeling_electra_rtd.asked import read_json
 from modeling_electra_rtd.finetuning.report import markdown_table
-from modeling_electra_rtd.finetuning.task_run import read_json
 
 
 RECORDS = sorted((Path(__file__).parents[1] / "docs" / "records" / "finetuning").glob("*.json"))[:2]

@@ -178,7 +178,7 @@ def test_a_run_cut_off_before_its_first_checkpoint_leaves_the_folder_free(is_new
         with pytest.raises(KeyboardInterrupt):
             pretrain(recipe(data, folder, save_strategy="steps", save_steps="1"))
     # There is something to go on from.
-    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "checkpoint-1"}
+    assert {path.name for path in folder.iterdir()} == {"asked.json", "recipe.yaml", "checkpoint-1"}
     with pytest.raises(ValueError, match="already holds a run"):
         pretrain(recipe(data, folder))
     assert pretrain(recipe(data, folder, save_strategy="steps", save_steps="1"), resume=True)["steps"] == 2

@@ -9,22 +9,20 @@ from typing import Any
 from accelerate import PartialState
 from datasets import DatasetDict
 
+from ..asked import ASKED, differences, read_json, refuse_differences, write_json
 from ..machine import environment
 from ..model_reference import ModelReference, find_model
 from ..precision import precision_facts
-from ..recipe_files import located
 from ..sharing.release import weights_hash
 from .reading import TaskData
 from .recipes import KINDS
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_label_scores, plot_runs
 from .sequence_to_sequence import warm_started
 from .submission import write_answers, write_submission
-from .task_run import RECORD, TaskRun, read_json, write_json
+from .task_run import RECORD, TaskRun
 from .tasks import TASKS, Task
 
 
-# What a run was asked for: written first, and held against what `--resume` asks for.
-ASKED = "asked.json"
 TABLE = "table.md"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
@@ -179,18 +177,15 @@ def check_folder(folder: Path, resume: bool, asked: dict[str, Any] | None = None
     if asked is None:
         return
     before = read_json(begun[0])
-    for name, value in asked.items():
-        if name not in before:
-            continue
-        old = before.get(name)
-        pairs = [(name, old, value)]
-        if isinstance(value, dict) and isinstance(old, dict):
-            pairs = [(key, old.get(key), value.get(key)) for key in sorted({*value, *old} - _DECIDE_NOTHING)]
-        for key, old_value, new_value in pairs:
-            if located(old_value) != located(new_value):
-                raise ValueError(
-                    f"{folder} holds a run with {key} {old_value!r}, not {new_value!r}; use another --output-dir"
-                )
+    # A run of an earlier version says nothing of what it did not know.
+    known = {name: value for name, value in asked.items() if name in before}
+    found = differences(before, known, ignored=_DECIDE_NOTHING)
+    refuse_differences(folder, [difference._replace(key=_named(difference.key)) for difference in found])
+
+
+def _named(key: str) -> str:
+    """A setting by its own name: the user gave it without the part of `ASKED` that holds it."""
+    return key.partition(".")[2] or key
 
 
 def _write(run: TaskRun, record: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -18,6 +17,7 @@ from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedToke
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import logging
 
+from ..asked import read_json, write_json
 from ..backbones import longest_row
 from ..cpu_attention import use_cpu_layers
 from ..data.tokenization import load_tokenizer
@@ -271,21 +271,3 @@ class TaskRun:
             )
         if problem := padding_problem(tokenizer, config):
             logger.warning(f"{self.checkpoint}: {problem}")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """A file that is there whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, default=float) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def read_json(path: Path) -> Any:
-    """
-    Raises:
-        ValueError: for a file that is not JSON, naming it.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None

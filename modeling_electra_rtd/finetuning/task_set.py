@@ -7,12 +7,13 @@ from typing import Any
 from accelerate import PartialState
 from transformers.utils import logging
 
+from ..asked import read_json
 from ..model_reference import ModelReference, find_model
 from .reading import MissingData, TaskData, read_task
 from .recipes import kind_options
 from .report import markdown_table
 from .run import SUBMISSION, TABLE, asked_for, check_folder, finetune
-from .task_run import RECORD, read_json
+from .task_run import RECORD
 from .tasks import TASKS, Task
 from .training_args import FinetuningArguments
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-import yaml
+from accelerate import PartialState
 from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..asked import ASKED
 from ..backbones import check_generator_size
 from ..checkpoint_layout import native_config
 from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
@@ -24,18 +25,26 @@ from ..model_reference import ModelReference, find_model, holds_pair
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pair_rules import check_rows
 from ..vocabulary import vocabulary_size
+from .checkpoints import UNFINISHED, discard_unfinished
 from .plots import CURVES, plot_curves
 from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
+from .resuming import (
+    RECORD,
+    RESOLVED_RECIPE,
+    asked_for,
+    check_asked,
+    checkpoint_to_resume,
+    take_precision_that_ran,
+    write_asked,
+)
 from .schedules import step_shape
 from .time_budget import TimeBudget
-from .trainer import TELEMETRY, ElectraRtdTrainer
+from .trainer import ElectraRtdTrainer
 from .training_args import ElectraRtdTrainingArguments
 
 
 logger = logging.get_logger(__name__)
 
-RECORD = "run.json"
-RESOLVED_RECIPE = "recipe.yaml"
 _NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
 
 
@@ -54,12 +63,15 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
         The record; beside what `run.json` holds, `pushed_to`, the address of the last commit, where there was one.
 
     Raises:
-        ValueError: before any work starts, for a taken output folder, nothing to resume, or data that does not fit.
+        ValueError: before any work starts, for a taken output folder, nothing to resume, a run to resume that began
+            with something else, or data that does not fit.
     """
     arguments = recipe.training
     output_dir = Path(arguments.output_dir)
     is_new = not output_dir.exists()
-    checkpoint = _checkpoint_to_resume(output_dir) if resume else None
+    checkpoint = checkpoint_to_resume(output_dir) if resume else None
+    if resume:
+        take_precision_that_ran(output_dir, recipe)
     if not resume and arguments.process_index == 0 and output_dir.exists() and _is_taken(output_dir):
         raise ValueError(f"{output_dir} already holds a run; use --resume, or another --output-dir")
     train_blocks, held_out, tokenizer = load_data(recipe.data)
@@ -77,6 +89,9 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
     step_shape(arguments, length, 0, 1)
     if held_out is None and arguments.eval_strategy != "no":
         raise ValueError("eval_strategy is set, but the data has no validation blocks; set eval_strategy: 'no'")
+    asked = asked_for(recipe, train_blocks, held_out, tokenizer, model, checkpoints, length)
+    if resume:
+        asked = check_asked(output_dir, checkpoint, recipe, asked)
     trainer = ElectraRtdTrainer(
         model=model,
         args=arguments,
@@ -85,15 +100,17 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
         processing_class=tokenizer,
         time_budget=time_budget,
     )
+    # No process writes before all have compared.
+    PartialState().wait_for_everyone()
     if trainer.is_world_process_zero():
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / RESOLVED_RECIPE).write_text(yaml.safe_dump(recipe.values, sort_keys=False), encoding="utf-8")
+        write_asked(output_dir, recipe, asked)
     data = describe_text(read_manifest(recipe.data.blocks)) if recipe.data.blocks else None
     trainer.run_facts = {
         "recipe": recipe.values,
         "data": data,
         "from_hub": _from_hub(recipe, data, checkpoints),
         "checkpoints_from_hub": {role: checkpoint.from_hub for role, checkpoint in checkpoints.items()},
+        "resumed_with": asked["resumed_with"],
         "time_budget_seconds": None if time_budget is None else time_budget.seconds,
     }
     try:
@@ -300,25 +317,6 @@ def _from_hub(recipe: Recipe, data: dict[str, Any] | None, checkpoints: dict[str
     return datasets + [checkpoint.name for checkpoint in checkpoints.values() if checkpoint.from_hub]
 
 
-def _checkpoint_to_resume(output_dir: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; `None` for a run that was killed before its first.
-
-    Raises:
-        ValueError: for a folder without a run, and for a finished run that kept no checkpoint.
-    """
-    found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for checkpoint in found:
-        if (checkpoint / TELEMETRY).is_file():
-            return checkpoint
-        logger.warning(f"{checkpoint} is incomplete and is passed over")
-    if not (output_dir / RESOLVED_RECIPE).is_file():
-        raise ValueError(f"nothing to resume: {output_dir} holds no run")
-    if (output_dir / RECORD).is_file():
-        raise ValueError(f"nothing to resume: the run in {output_dir} is finished")
-    logger.warning(f"{output_dir} holds no complete checkpoint: the run begins again")
-    return None
-
-
 def _is_taken(output_dir: Path) -> bool:
     if output_dir.is_file():
         raise ValueError(f"output_dir {output_dir} is a file")
@@ -327,8 +325,11 @@ def _is_taken(output_dir: Path) -> bool:
 
 def _leave(output_dir: Path, is_new: bool) -> None:
     """Give a folder free for the next try, if a run that was cut off has saved nothing to go on from."""
-    if [path.name for path in output_dir.iterdir()] == [RESOLVED_RECIPE]:
-        (output_dir / RESOLVED_RECIPE).unlink()
+    written = {RESOLVED_RECIPE, ASKED}
+    if {path.name for path in output_dir.iterdir()} <= {*written, UNFINISHED}:
+        discard_unfinished(output_dir)
+        for name in written:
+            (output_dir / name).unlink(missing_ok=True)
         if is_new:
             output_dir.rmdir()
 

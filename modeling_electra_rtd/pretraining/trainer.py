@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import SchedulerType, get_last_checkpoint
+from transformers.trainer_utils import SchedulerType
 from transformers.utils import logging
 
 from ..checkpoint_layout import RTD_KEY
@@ -27,9 +27,10 @@ from ..data.word_starts import continuing_tokens
 from ..machine import environment
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..precision import precision_facts
+from .checkpointing import CheckpointedTrainer
+from .checkpoints import TELEMETRY, newest_complete
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
-from .release_pushes import ReleasePushes
 from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
 from .time_budget import TimeBudget, check_fractions
 from .training_args import ElectraRtdTrainingArguments
@@ -37,10 +38,8 @@ from .training_args import ElectraRtdTrainingArguments
 
 logger = logging.get_logger(__name__)
 
-TELEMETRY = "telemetry.safetensors"
 
-
-class ElectraRtdTrainer(ReleasePushes):
+class ElectraRtdTrainer(CheckpointedTrainer):
     """Pre-trains an `ElectraRtdForPreTraining` on blocks.
 
     Args:
@@ -113,6 +112,7 @@ class ElectraRtdTrainer(ReleasePushes):
         # Of the newest evaluation: its step and what it measured.
         self._held_out: tuple[int, dict[str, float]] | None = None
         self._tokens_since_log = 0
+        self._unlogged: Tensor | None = None
         # Of the newest optimizer step, where batch or rows grow.
         self._step_shape: StepShape | None = None
 
@@ -169,9 +169,10 @@ class ElectraRtdTrainer(ReleasePushes):
         self._train_telemetry.reset()
         self._last_log_time = time.perf_counter()
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = newest_complete(Path(self.args.output_dir))
             if resume_from_checkpoint is None:
-                raise ValueError(f"nothing to resume: {self.args.output_dir} holds no checkpoint")
+                raise ValueError(f"nothing to resume: {self.args.output_dir} holds no complete checkpoint")
+            resume_from_checkpoint = str(resume_from_checkpoint)
         if resume_from_checkpoint and self.is_world_process_zero():
             pending = Path(resume_from_checkpoint) / TELEMETRY
             if pending.is_file():
@@ -355,16 +356,15 @@ class ElectraRtdTrainer(ReleasePushes):
         return output
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        packed = self._reduced(self._train_telemetry)
-        self._tokens_since_log = counted_tokens(packed)
+        self._unlogged = self._reduced(self._train_telemetry)
+        self._tokens_since_log = counted_tokens(self._unlogged)
         started = time.perf_counter()
         super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            # What was counted since the last log, so that a resumed run logs the same averages.
-            if folder.is_dir():
-                save_file({"sums": packed.cpu()}, folder / TELEMETRY)
         self._last_log_time += time.perf_counter() - started
+
+    def _write_beside(self, folder: Path) -> None:
+        # What was counted since the last log, so that a resumed run logs the same averages.
+        save_file({"sums": self._unlogged.cpu()}, folder / TELEMETRY)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is saved once, under the name of its source.
