@@ -8,6 +8,8 @@ import torch
 from transformers import ElectraConfig
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
+from modeling_electra_rtd.data.collator import IndexedBlocks
+from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
 
 
 TINY_VOCABULARY = 60
@@ -68,3 +70,14 @@ def tiny_arguments(folder: Path, **overrides: Any) -> ElectraRtdTrainingArgument
         **overrides,
     }
     return ElectraRtdTrainingArguments(**values)
+
+
+def tiny_trainer(folder: Path, **overrides: Any) -> ElectraRtdTrainer:
+    """A trainer of the tiny pair with a checkpoint after each of three steps."""
+    settings = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    return ElectraRtdTrainer(
+        model=tiny_joint_model(),
+        args=tiny_arguments(folder, **settings | overrides),
+        train_dataset=IndexedBlocks(random_blocks(24)),
+        eval_dataset=random_blocks(8, seed=1),
+    )
