@@ -56,6 +56,7 @@ OBJECTIVE_FIELDS = (
     "embedding_sharing",
     "mask_token_id",
     "special_token_ids",
+    "number_of_tokens",
 )
 
 
@@ -89,8 +90,10 @@ class ElectraRtdConfig(PreTrainedConfig):
             the reversed gradient of the weighted losses (`"gumbel_softmax"`; 1, AMOS).
         embedding_sharing: see `embedding_sharing`; `"tied"` shares the whole embedding block as the reference does.
         mask_token_id: id of `[MASK]`; `None` takes the id of the family's published vocabulary.
-        special_token_ids: ids that are never corrupted (classifier, separator, padding, mask; not `[UNK]`); `None`
-            as for `mask_token_id`.
+        special_token_ids: ids that are never corrupted and never drawn (classifier, separator, padding, mask; not
+            `[UNK]`); `None` as for `mask_token_id`.
+        number_of_tokens: of the tokenizer; rows of the vocabulary from here on are never drawn. `None` takes all rows
+            for tokens.
 
     Raises:
         ValueError: for an unknown key (with the nearest valid one), an impossible combination, or an
@@ -123,6 +126,7 @@ class ElectraRtdConfig(PreTrainedConfig):
     embedding_sharing: str = "tied"
     mask_token_id: int | None = None
     special_token_ids: list[int] | tuple[int, ...] | None = None
+    number_of_tokens: int | None = None
 
     def __post_init__(self, **kwargs: Any):
         allowed = {*self.__dataclass_fields__, *_LIBRARY_KEYS}
@@ -203,7 +207,8 @@ class ElectraRtdConfig(PreTrainedConfig):
 
         Args:
             generator_width, generator_depth: fractions of the discriminator's; `None` takes the family's default.
-            tokenizer: sets `mask_token_id` and `special_token_ids`; needed for any vocabulary but the family's own.
+            tokenizer: sets `mask_token_id`, `special_token_ids` and `number_of_tokens`; needed for any vocabulary but
+                the family's own.
             objective: any other field of this class, and `revision`, `subfolder`, `token`, ... of `from_pretrained`.
         """
         hub = {name: objective.pop(name) for name in HUB_ARGUMENTS if name in objective}
@@ -330,8 +335,8 @@ class ElectraRtdConfig(PreTrainedConfig):
 
 
 def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
-    """`mask_token_id` and `special_token_ids` of a tokenizer; `[UNK]` stays a token like any other, as in the
-    reference (it stands for a word of the text).
+    """`mask_token_id`, `special_token_ids` and `number_of_tokens` of a tokenizer; `[UNK]` stays a token like any
+    other, as in the reference (it stands for a word of the text).
 
     Raises:
         ValueError: for a tokenizer without a mask token.
@@ -342,7 +347,12 @@ def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
             "train one with `electra-rtd tokenizer` or add it with tokenizer.add_special_tokens"
         )
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return {"mask_token_id": tokenizer.mask_token_id, "special_token_ids": sorted(special)}
+    return {
+        "mask_token_id": tokenizer.mask_token_id,
+        "special_token_ids": sorted(special),
+        # Ids may have gaps: their number may be below the largest of them.
+        "number_of_tokens": max(tokenizer.get_vocab().values()) + 1,
+    }
 
 
 def _stock_config(config: dict | PreTrainedConfig | None, name: str) -> PreTrainedConfig:

@@ -82,6 +82,18 @@ def candidate_positions(input_ids: Tensor, token_mask: Tensor, special_token_ids
     return token_mask & ~torch.isin(input_ids, special_token_ids)
 
 
+def drawable_tokens(vocab_size: int, number_of_tokens: int | None, special_token_ids: Tensor) -> Tensor:
+    """`(vocab_size,)` bool: tokens that may replace others, i.e. not the special ones, nor rows of the vocabulary that
+    are no token.
+
+    Args:
+        number_of_tokens: rows from here on are no tokens; `None` where all are.
+    """
+    # Made anew in every step, by kernels that wait for nothing: there is no buffer to be resized or left behind.
+    tokens = torch.arange(vocab_size, device=special_token_ids.device)
+    return (tokens < (number_of_tokens or vocab_size)).index_fill(0, special_token_ids, False)
+
+
 def share_within_words(uniforms: Tensor, candidates: Tensor, word_starts: Tensor, to_join: Tensor) -> Tensor:
     """`(batch, sequence)` numbers to choose by that are equal within a word or span, so that all of it is chosen or
     none. As the number of chosen positions of a row is fixed, the last one of a row may be cut.

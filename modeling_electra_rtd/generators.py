@@ -28,17 +28,15 @@ class Proposal(NamedTuple):
 
     Attributes:
         scores: `(batch * k, vocab_size)` float32, at the chosen positions, log-probabilities up to a constant of the
-            row.
-        log_normalizers: `(batch * k, 1)` float32 without gradient, that constant.
+            row; of all tokens, those that are never drawn too.
         losses: float32 in nats, minus log-probabilities of the text, `(batch, k)` or `(batch, sequence)`, 0 outside
             the terms; `None` where nothing learns.
-        text_log_probs: `(batch, sequence)` float32 without gradient, of every token; `None` where only the chosen
-            positions are known.
+        text_log_probs: `(batch, sequence)` float32 without gradient, of every token among those that may be drawn;
+            `None` where only the chosen positions are known.
         states: `(batch, k, hidden_size)`, what a masked-LM generator projects onto the vocabulary.
     """
 
     scores: Tensor
-    log_normalizers: Tensor
     losses: Tensor | None
     text_log_probs: Tensor | None = None
     states: Tensor | None = None
@@ -154,21 +152,27 @@ class ElectraRtdGenerator(PushedAsRelease, EncoderInputs, PreTrainedModel):
         return MaskedLMOutput(logits=masked_lm_logits(self, self._head, hidden), hidden_states=(hidden,))
 
     def propose(
-        self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
+        self,
+        input_ids: Tensor,
+        masked_input_ids: Tensor,
+        chosen: ChosenPositions,
+        candidates: Tensor,
+        drawable: Tensor,
+        **inputs: Any,
     ) -> Proposal:
         """What it fills the `[MASK]`s with.
 
         Args:
             input_ids, masked_input_ids: `(batch, sequence)`, the text, and what is shown of it.
+            drawable: `(vocab_size,)` bool, see `drawable_tokens`; the loss is over the whole vocabulary.
             inputs: of `forward`.
         """
         output = self(masked_input_ids, positions=chosen.positions, **inputs)
         # fp32 from here, for sums over the vocabulary; under autocast the logits themselves are bf16.
         scores = output.logits.flatten(0, 1).float()
         original = input_ids.gather(1, chosen.positions)
-        losses, log_normalizers = token_losses(scores, original.flatten())
-        weighted = losses.view_as(original) * chosen.weights
-        return Proposal(scores, log_normalizers, weighted, states=output.hidden_states[0])
+        losses = token_losses(scores, original.flatten())[0].view_as(original)
+        return Proposal(scores, losses * chosen.weights, states=output.hidden_states[0])
 
 
 class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
@@ -222,16 +226,23 @@ class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
         return {"left_to_right": self.left_to_right, "right_to_left": self.right_to_left}
 
     def propose(
-        self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
+        self,
+        input_ids: Tensor,
+        masked_input_ids: Tensor,
+        chosen: ChosenPositions,
+        candidates: Tensor,
+        drawable: Tensor,
+        **inputs: Any,
     ) -> Proposal:
         """See `ElectraRtdGenerator.propose`; the text is read unmasked, and every candidate is a term of the loss."""
-        return self(input_ids, chosen, candidates, **inputs)
+        return self(input_ids, chosen, candidates, drawable, **inputs)
 
     def forward(
         self,
         input_ids: Tensor,
         chosen: ChosenPositions,
         candidates: Tensor,
+        drawable: Tensor,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         **inputs: Any,
@@ -252,11 +263,14 @@ class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
         context = torch.cat([left, right], dim=-1)
         states = self.norm(self.activation(self.dense(context)))
 
-        log_probs = token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten()).view(input_ids.shape)
+        log_probs, noise_log_probs = (
+            values.view_as(input_ids)
+            for values in token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten(), drawable)
+        )
         with torch.no_grad():
             at_chosen = states.gather(1, chosen.positions[..., None].expand(-1, -1, states.shape[-1]))
             noise = self._logits(at_chosen.flatten(0, 1)).float()
-        return Proposal(noise, noise.logsumexp(dim=-1, keepdim=True), -log_probs * candidates, log_probs.detach())
+        return Proposal(noise, -log_probs * candidates, noise_log_probs)
 
     def _logits(self, states: Tensor) -> Tensor:
         return functional.linear(states, self.get_input_embeddings().weight, self.bias)
@@ -266,32 +280,37 @@ class TableGenerator(nn.Module):
     """Draws tokens without reading the text: all alike, or as often as they have been seen in training.
 
     Attributes:
-        token_counts: `(vocab_size,)` int64; 0 for special tokens, which are never drawn. Every other token has been
-            seen once to begin with.
+        token_counts: `(vocab_size,)` int64; 0 for what is never drawn. Every other token has been seen once to begin
+            with.
     """
 
     terms: Terms = "chosen"
 
-    def __init__(self, vocab_size: int, special_token_ids: list[int], counts_tokens: bool):
+    def __init__(self, vocab_size: int, never_drawn: list[int], counts_tokens: bool):
         super().__init__()
         self.counts_tokens = counts_tokens
-        self.special_token_ids = special_token_ids
+        self.never_drawn = never_drawn
         self.register_buffer("token_counts", torch.empty(vocab_size, dtype=torch.int64))
         self.reset()
 
     def reset(self) -> None:
         """Forget what was seen."""
         self.token_counts.fill_(1)
-        self.token_counts[self.special_token_ids] = 0
+        self.token_counts[self.never_drawn] = 0
 
     @torch.no_grad()
     def propose(
-        self, input_ids: Tensor, masked_input_ids: Tensor, chosen: ChosenPositions, candidates: Tensor, **inputs: Any
+        self,
+        input_ids: Tensor,
+        masked_input_ids: Tensor,
+        chosen: ChosenPositions,
+        candidates: Tensor,
+        drawable: Tensor,
+        **inputs: Any,
     ) -> Proposal:
         """See `ElectraRtdGenerator.propose`."""
         if self.training and self.counts_tokens:
             self.token_counts.scatter_add_(0, input_ids.flatten(), candidates.flatten().long())
-        counts = self.token_counts.float()
+        counts = self.token_counts.float() * drawable
         log_probs = counts.log() - counts.sum().log()
-        rows = chosen.positions.numel()
-        return Proposal(log_probs.expand(rows, -1), log_probs.new_zeros(rows, 1), None, log_probs[input_ids])
+        return Proposal(log_probs.expand(chosen.positions.numel(), -1), None, log_probs[input_ids])

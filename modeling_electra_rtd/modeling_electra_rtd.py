@@ -26,6 +26,7 @@ from .corruption import (
     candidate_positions,
     choose_positions,
     chosen_per_row,
+    drawable_tokens,
     mask_tokens,
     number_of_uniforms,
     replace_tokens,
@@ -109,7 +110,9 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             return ElectraRtdGenerator(config.generator_config)
         if config.generator_kind == "two_tower":
             return TwoTowerGenerator(config.generator_config)
-        return TableGenerator(config.vocab_size, config.special_token_ids or [], config.generator_kind == "unigram")
+        no_tokens = range(config.number_of_tokens or config.vocab_size, config.vocab_size)
+        never_drawn = [*(config.special_token_ids or []), *no_tokens]
+        return TableGenerator(config.vocab_size, never_drawn, config.generator_kind == "unigram")
 
     def train(self, mode: bool = True) -> "ElectraRtdForPreTraining":
         super().train(mode)
@@ -210,6 +213,9 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             self.generator._stock.resize_token_embeddings(new_num_tokens, **kwargs)
         elif self.generator is not None:
             raise ValueError(f"generator_kind {self.config.generator_kind!r} cannot change its vocabulary")
+        if new_num_tokens is not None:
+            # All that is asked for is tokens; rows that fill up to a multiple are not.
+            self.config.number_of_tokens = new_num_tokens
         words = self.get_input_embeddings()
         if isinstance(words, DisentangledEmbedding):
             words.follow(self.generator.get_input_embeddings())
@@ -356,9 +362,10 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         masked = mask_tokens(input_ids, chosen, config.mask_token_id, config.mask_token_probability, to_mask)
         corrupted, draw, noise_log_probs = masked, None, None
         if self.generator is not None:
+            drawable = drawable_tokens(config.vocab_size, config.number_of_tokens, self.special_token_ids)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not config.freeze_generator):
-                proposal = self.generator.propose(input_ids, masked, chosen, candidates, **encoder_inputs)
-            draw = self._draw(proposal, input_ids, chosen, sampling_temperature, to_sample)
+                proposal = self.generator.propose(input_ids, masked, chosen, candidates, drawable, **encoder_inputs)
+            draw = self._draw(proposal, drawable, input_ids, chosen, sampling_temperature, to_sample)
             corrupted = replace_tokens(input_ids, chosen, draw.sampled_ids)
             if proposal.text_log_probs is not None:
                 noise_log_probs = torch.where(is_chosen, draw.sampled_log_probs, proposal.text_log_probs)
@@ -378,6 +385,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     def _draw(
         self,
         proposal: Proposal,
+        drawable: Tensor,
         input_ids: Tensor,
         chosen: ChosenPositions,
         temperature: Tensor | float,
@@ -385,14 +393,15 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     ) -> Draw:
         original = input_ids.gather(1, chosen.positions)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.generator_feedback != "none"):
-            to_draw = proposal.scores / temperature
+            allowed = proposal.scores.masked_fill(~drawable, -math.inf)
+            to_draw = allowed / temperature
             if self.config.disallow_correct:
                 to_draw = to_draw.scatter(1, original.view(-1, 1), -math.inf)
         with torch.no_grad():
             scores = proposal.scores.detach()
             sampled_ids = sample_tokens(to_draw, uniforms.flatten()).view_as(original)
             of_samples, of_text = (scores.gather(1, ids.view(-1, 1)) for ids in (sampled_ids, original))
-            log_probs = (of_samples - proposal.log_normalizers).view_as(original)
+            log_probs = (of_samples - allowed.detach().logsumexp(dim=-1, keepdim=True)).view_as(original)
             is_best = (of_text == scores.amax(dim=-1, keepdim=True)).view_as(original)
             return Draw(
                 proposal=proposal,

@@ -132,7 +132,7 @@ class AllTokensMaskedLanguageModeling(Objective):
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         logits = heads.detect(hidden)
-        predicted = token_log_probs(heads.predict, hidden.flatten(0, 1), text.input_ids.flatten())
+        predicted, _ = token_log_probs(heads.predict, hidden.flatten(0, 1), text.input_ids.flatten())
         generated = functional.logsigmoid(logits.float()) + predicted.view_as(logits)
         copied = torch.where(text.is_replaced, -math.inf, functional.logsigmoid(-logits.float()))
         losses = -torch.logaddexp(copied, generated) * text.token_mask
@@ -165,8 +165,9 @@ class Electric(Objective):
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         energies = heads.detect(hidden).float()
         is_noise = text.is_chosen
-        # Special tokens may have no probability at all.
-        noise = torch.where(text.candidates, text.noise_log_probs, 0.0)
+        # Special tokens may have no probability at all, and neither has a token that was never counted as one: an
+        # infinite energy would make the loss nan.
+        noise = torch.where(text.candidates, text.noise_log_probs, 0.0).clamp(min=torch.finfo(torch.float32).min)
         share = torch.as_tensor(text.mask_probability, dtype=torch.float32, device=energies.device)
         logits = energies + noise + share.logit()
         losses = functional.binary_cross_entropy_with_logits(logits, is_noise.float(), reduction="none")
@@ -259,15 +260,34 @@ def token_losses(scores: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
     return _TokenLosses.apply(scores, token_ids)
 
 
-def token_log_probs(predict: Callable[[Tensor], Tensor], hidden: Tensor, token_ids: Tensor) -> Tensor:
-    """`(n,)` float32 log-probabilities of one token a position, without all vocabulary logits at once: they are
-    computed again in the backward pass, a share of the positions at a time."""
+def token_log_probs(
+    predict: Callable[[Tensor], Tensor], hidden: Tensor, token_ids: Tensor, drawable: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of one token a position, without all vocabulary logits at once: they are computed again in the
+    backward pass, a share of the positions at a time.
 
-    def log_probs(states: Tensor, ids: Tensor) -> Tensor:
-        return -token_losses(predict(states).float(), ids)[0]
+    Args:
+        predict: `(rows, hidden_size)` -> `(rows, vocab_size)` logits.
+        hidden: `(n, hidden_size)`.
+        token_ids: `(n,)`.
+        drawable: `(vocab_size,)` bool; `None` for all.
+
+    Returns:
+        `(n,)` float32 in nats each: over the whole vocabulary; and without gradient, over the drawable tokens alone.
+    """
+
+    def log_probs(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        scores = predict(states).float()
+        losses, log_normalizers = token_losses(scores, ids)
+        with torch.no_grad():
+            if drawable is not None:
+                log_normalizers = scores.masked_fill(~drawable, -math.inf).logsumexp(dim=-1, keepdim=True)
+            among_drawable = (scores.gather(1, ids[:, None]) - log_normalizers)[:, 0]
+        return -losses, among_drawable
 
     shares = zip(hidden.split(_ROWS_OF_LOGITS), token_ids.split(_ROWS_OF_LOGITS), strict=True)
-    return torch.cat([checkpoint(log_probs, states, ids, use_reentrant=False) for states, ids in shares])
+    found = [checkpoint(log_probs, states, ids, use_reentrant=False) for states, ids in shares]
+    return tuple(torch.cat(part) for part in zip(*found, strict=True))
 
 
 def _at(hidden: Tensor, positions: Tensor) -> Tensor:

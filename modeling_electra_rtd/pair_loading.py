@@ -144,7 +144,10 @@ class LoadsPairs:
         first_config = native_config(getattr(first.config, "discriminator_config", first.config))
         objective = {
             # What a pair knows of its vocabulary.
-            **{name: getattr(first.config, name, None) for name in ("mask_token_id", "special_token_ids")},
+            **{
+                name: getattr(first.config, name, None)
+                for name in ("mask_token_id", "special_token_ids", "number_of_tokens")
+            },
             **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
             **(objective or {}),
         }

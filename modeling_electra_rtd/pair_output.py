@@ -24,8 +24,8 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
         corrupted_input_ids: `(batch, sequence)`, what the discriminator read.
         is_replaced: `(batch, sequence)` bool, the labels: the id changed.
         is_chosen: `(batch, sequence)` bool, positions the generator was asked for.
-        sampled_log_probs: `(batch, sequence)` float32, log P_g: the generator's log-probability (at temperature 1) of
-            what stands at a chosen position; 0 elsewhere.
+        sampled_log_probs: `(batch, sequence)` float32, log P_g: the generator's log-probability (at temperature 1,
+            among the tokens that may be drawn) of what stands at a chosen position; 0 elsewhere.
         generator_is_correct: `(batch, sequence)` bool, chosen positions where the generator's first guess is the text.
         is_recovered: `(batch, sequence)` bool, those where the discriminator's first guess is.
         token_mask: `(batch, sequence)` bool, positions that are not padding.

@@ -82,6 +82,8 @@ def check_numbers(pair: Any) -> None:
         value = getattr(pair, name)
         if not 0 < value <= 1:
             raise ValueError(f"{name} is {value}; it must be in (0, 1]")
+    if pair.number_of_tokens is not None and pair.number_of_tokens < 1:
+        raise ValueError(f"number_of_tokens is {pair.number_of_tokens}; it must be at least 1")
     if pair.sampling_temperature <= 0:
         raise ValueError(f"sampling_temperature is {pair.sampling_temperature}; it must be above 0")
     weights = ("generator_loss", "discriminator_loss", "masked_lm_loss", "generator_feedback")
@@ -126,6 +128,15 @@ def _check_special_tokens(pair: Any) -> None:
     outside = [token_id for token_id in ids if not 0 <= token_id < vocab_size]
     if outside:
         raise ValueError(f"special token ids {outside} are outside the vocabulary of {vocab_size}")
+    tokens = min(pair.number_of_tokens or vocab_size, vocab_size)
+    drawable = tokens - sum(token_id < tokens for token_id in pair.special_token_ids or [])
+    # With disallow_correct there must be one beside the text's own.
+    needed = 2 if pair.disallow_correct else 1
+    if pair.learns.corrupts and drawable < needed:
+        raise ValueError(
+            f"number_of_tokens is {pair.number_of_tokens} in a vocabulary of {vocab_size}; it must leave {needed} or "
+            "more tokens that are not special"
+        )
 
 
 def _check_sharing(pair: Any) -> None:

@@ -1,7 +1,7 @@
 """One RTD step in slow Python with stock models, and how an output is held against it."""
 
 import torch
-from tiny import MASK, SPECIAL, stock_discriminator_logits, stock_generator
+from tiny import MASK, SPECIAL, VOCABULARY, stock_discriminator_logits, stock_generator
 from torch.nn import functional
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
@@ -23,6 +23,9 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
             if uniforms[row, length + slot] < model.config.mask_token_probability:
                 masked[row, position] = MASK
     log_probs = stock_generator(model)(masked, attention_mask=attention_mask).logits.log_softmax(dim=-1)
+    drawable = log_probs.clone()
+    drawable[..., [*SPECIAL, *range(model.config.number_of_tokens or VOCABULARY, VOCABULARY)]] = float("-inf")
+    drawable = drawable.log_softmax(dim=-1)
     candidates = (tokens := attention_mask.bool()) & ~torch.isin(input_ids, torch.tensor(SPECIAL))
     is_chosen, sampled_log_probs = torch.zeros(input_ids.shape, dtype=torch.bool), torch.zeros(input_ids.shape)
     correct = is_chosen.clone()
@@ -31,11 +34,11 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
         of_token = log_probs[row, position]
         text = input_ids[row, position]
         losses.append(-of_token[text])
-        ends = (of_token.double() / temperature).softmax(dim=0).cumsum(dim=0)
+        ends = (drawable[row, position].double() / temperature).softmax(dim=0).cumsum(dim=0)
         sample = (ends <= uniforms[row, length + slots + slot].double()).sum()
         corrupted[row, position] = sample
         is_chosen[row, position] = True
-        sampled_log_probs[row, position] = of_token[sample]
+        sampled_log_probs[row, position] = drawable[row, position, sample]
         correct[row, position] = of_token.argmax() == text
     is_replaced = corrupted != input_ids
     logits = stock_discriminator_logits(model, corrupted, attention_mask)

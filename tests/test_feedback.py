@@ -11,6 +11,7 @@ from tiny import (
     ALL_FAMILIES,
     FAMILIES,
     MASK,
+    SPECIAL,
     stock_discriminator_logits,
     tiny_packed,
     tiny_pair,
@@ -61,6 +62,7 @@ def drawn_from(model, batch, temperature=1.0, disallow_correct=False):
     ids = batch["input_ids"]
     chosen, shown = masked(model, batch)
     logits = model.generator(shown, batch["attention_mask"], positions=chosen.positions).logits.flatten(0, 1)
+    logits = logits.masked_fill(torch.isin(torch.arange(logits.shape[1]), torch.tensor(SPECIAL)), -torch.inf)
     if disallow_correct:
         logits = logits.scatter(1, ids.gather(1, chosen.positions).view(-1, 1), -torch.inf)
     return logits / temperature, chosen
@@ -159,7 +161,7 @@ def test_gumbel_softmax_in_a_step_by_hand(family):
     # Drawn for spare slots as well, whose sample is not shown: only the rows of the others are compared below.
     torch.manual_seed(5)
     relaxed = relaxed_samples(to_draw.detach(), sampled, 0.3)
-    noise = 0.3 * relaxed.log() - to_draw.detach()
+    noise = torch.where(to_draw.detach().isfinite(), 0.3 * relaxed.log() - to_draw.detach(), 0.0)
     soft = ((to_draw + noise) / 0.3).softmax(-1)
     held = chosen.weights.flatten() > 0
     hard = functional.one_hot(sampled, soft.shape[1]).float()

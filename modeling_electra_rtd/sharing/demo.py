@@ -5,12 +5,13 @@ A text's tokens are numbered from 0, those of the template (`[CLS]`, `[SEP]`) le
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..corruption import candidate_positions, choose_positions, sample_tokens
+from ..corruption import candidate_positions, choose_positions, drawable_tokens, sample_tokens
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, TokenizedText
 from .inspect import InspectedToken, judge, load_for_inspection, token_names
@@ -192,7 +193,8 @@ def verdicts_on_edit(
 
 @torch.no_grad()
 def _log_probs(detector: ReplacedTokenDetectionPipeline, original: TokenizedText, positions: list[int]) -> Tensor:
-    """`(len(positions), vocab_size)` float32 on the CPU: log P_g where a text is masked."""
+    """`(len(positions), vocab_size)` float32 on the CPU: log P_g where a text is masked, -inf for what is never
+    drawn."""
     mask = detector.model.config.mask_token_id
     masked = [mask if index in positions else token for index, token in enumerate(original.ids)]
     rows = []
@@ -203,7 +205,10 @@ def _log_probs(detector: ReplacedTokenDetectionPipeline, original: TokenizedText
         if wanted:
             ids, asked = (torch.tensor([numbers], device=device) for numbers in (row.ids, wanted))
             rows.append(detector.model.generator(ids, positions=asked).logits[0].float().cpu())
-    return torch.cat(rows).log_softmax(dim=-1)
+    scores, config = torch.cat(rows), detector.model.config
+    special = detector.model.special_token_ids.cpu()
+    drawable = drawable_tokens(scores.shape[1], config.number_of_tokens, special)
+    return scores.masked_fill(~drawable, -math.inf).log_softmax(dim=-1)
 
 
 def _written(

@@ -62,8 +62,10 @@ _RECIPE_FIELDS = {
 # Most runs leave these alone, so they stand in a card only where they are not the default.
 _SELDOM_SET = {
     "data": (),
-    # The others are ids of tokens.
-    "model": tuple(name for name in OBJECTIVE_FIELDS if name not in ("mask_token_id", "special_token_ids")),
+    # The others say which ids are tokens.
+    "model": tuple(
+        name for name in OBJECTIVE_FIELDS if name not in ("mask_token_id", "special_token_ids", "number_of_tokens")
+    ),
     "training": (
         "lr_scheduler_kwargs decay_steps adam_update_clipping muon_momentum initial_mask_probability "
         "mask_probability_decay_steps initial_batch_size batch_size_warmup_steps initial_sequence_length "
