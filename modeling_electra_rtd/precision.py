@@ -117,7 +117,7 @@ def agree_on_precision(arguments: "TrainingArguments") -> None:
     take_precision(arguments, decision[0])
 
 
-def take_precision(arguments: TrainingArguments, precision: str) -> None:
+def take_precision(arguments: "TrainingArguments", precision: str) -> None:
     """Give training arguments another precision than the one they were built with, `"fp32"` or `"bf16"`."""
     arguments.precision = precision
     arguments.bf16 = precision == "bf16"
