@@ -49,6 +49,7 @@ _TRAINING_LEFTOVERS = {
     "training_args.bin": "pickled training arguments",
     "trainer_state.json": "the trainer's state",
     "telemetry.safetensors": "the trainer's state",
+    "checkpoint.json": "the list of a checkpoint's files",
 }
 # First bytes of a pickle (protocols 2 to 5), and of the archives that torch.save and others put pickles into.
 _PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"\x1f\x8b")
