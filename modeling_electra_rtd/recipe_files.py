@@ -2,9 +2,9 @@
 
 import dataclasses
 import enum
+import importlib.resources
 import math
 import os
-import sysconfig
 import types
 import typing
 from pathlib import Path
@@ -16,18 +16,16 @@ from .backbones import nearest
 
 
 def shipped_folder(name: str, content: str) -> Path:
-    """Where shipped files lie: beside the package in a source tree, in the data folder of an installation.
+    """Where shipped files lie: in an installed package, or beside it in a source tree.
 
     Args:
-        content: what the folder holds; beside an installed package there may be others of its name.
+        content: what the folder holds; beside a package there may be others of its name.
 
     Raises:
         ValueError: if it lies in neither.
     """
-    candidates = (
-        Path(__file__).parents[1] / name,
-        Path(sysconfig.get_path("data")) / "share" / "electra-rtd" / name,
-    )
+    package = Path(str(importlib.resources.files(__package__)))
+    candidates = (package / name, package.parent / name)
     for folder in candidates:
         if (folder / content).exists():
             return folder

@@ -343,24 +343,28 @@ def test_readme_make_targets_exist(readme):
     assert named <= targets
 
 
-def test_wheel_carries_every_configuration_folder():
+def test_setup_names_every_package_and_every_shipped_file():
     setup = configparser.ConfigParser(delimiters=("=",))
     setup.read(ROOT / "setup.cfg")
-    carried = dict(setup["options.data_files"])
-    for path in (ROOT / "configuration").rglob("*"):
-        if path.is_file():
-            folder = path.parent.relative_to(ROOT).as_posix()
-            patterns = carried.get(f"share/electra-rtd/{folder}", "").split()
-            assert any(path in ROOT.glob(pattern) for pattern in patterns), (
-                f"setup.cfg leaves out {folder}/{path.name}"
-            )
-
-
-def test_wheel_carries_the_template_of_model_cards():
-    setup = configparser.ConfigParser(delimiters=("=",))
-    setup.read(ROOT / "setup.cfg")
-    pattern = setup["options.data_files"]["share/electra-rtd/model_cards"]
-    assert [path.name for path in ROOT.glob(pattern)] == ["template.md.jinja"]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / PACKAGE).rglob("__init__.py")}
+    folders = {}
+    for line in setup["options"]["package_dir"].strip().splitlines():
+        package, folder = line.split(" = ")
+        folders[package] = folder
+    assert set(setup["options"]["packages"].split()) == packages | set(folders)
+    patterns = {
+        package: [pattern.strip() for pattern in value.split(",")]
+        for package, value in setup["options.package_data"].items()
+    }
+    wanted = {
+        f"{PACKAGE}.configuration": [path for path in (ROOT / "configuration").rglob("*") if path.is_file()],
+        f"{PACKAGE}.model_cards": [ROOT / "model_cards" / "template.md.jinja"],
+        PACKAGE: [path for path in (ROOT / PACKAGE / "quickstart_text").iterdir() if path.is_file()],
+    }
+    for package, files in wanted.items():
+        folder = ROOT / folders.get(package, PACKAGE)
+        shipped = {path for pattern in patterns[package] for path in folder.glob(pattern)}
+        assert files and set(files) <= shipped
 
 
 def test_pins_cover_what_is_declared():
