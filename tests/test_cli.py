@@ -273,3 +273,28 @@ def test_a_connection_that_breaks_is_an_error(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "_quickstart", upload)
     assert "Broken pipe" in fails(capsys, "quickstart")
+
+
+@pytest.mark.parametrize(
+    "configuration", ["none", *(pytest.param(name, marks=pytest.mark.slow) for name in ("single_gpu", "multi_gpu"))]
+)
+def test_launchers_start_the_package_as_a_module(configuration, data, tmp_path):
+    # From another folder than the checkout's, as with an installed package.
+    root = Path(__file__).parents[1]
+    launcher = ["accelerate.commands.accelerate_cli", "launch", "--num_processes", "1"]
+    if configuration == "none":
+        launcher += ["--cpu"]
+    else:
+        launcher += ["--config_file", str(root / "configuration" / "accelerate" / f"{configuration}.yaml")]
+    run = ["pretrain", "tiny", "--blocks", data[0], "--output-dir", "run", "--discriminator", MODEL, "--use-cpu"]
+    for name, value in {**SMALL_RUN, "max_length": "32", "eval_strategy": "no"}.items():
+        run += [f"--{name}", value]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "modeling_electra_rtd.cli", *run],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run" / "run.json").is_file()
