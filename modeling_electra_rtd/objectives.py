@@ -165,8 +165,8 @@ class Electric(Objective):
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         energies = heads.detect(hidden).float()
         is_noise = text.is_chosen
-        # Special tokens may have no probability at all, and neither has a token that was never counted as one: an
-        # infinite energy would make the loss nan.
+        # The noise never makes special tokens, nor ids from `number_of_tokens` on: where a text has one, infinity
+        # would make the loss nan.
         noise = torch.where(text.candidates, text.noise_log_probs, 0.0).clamp(min=torch.finfo(torch.float32).min)
         share = torch.as_tensor(text.mask_probability, dtype=torch.float32, device=energies.device)
         logits = energies + noise + share.logit()
@@ -273,7 +273,8 @@ def token_log_probs(
         drawable: `(vocab_size,)` bool; `None` for all.
 
     Returns:
-        `(n,)` float32 in nats each: over the whole vocabulary; and without gradient, over the drawable tokens alone.
+        `(n,)` float32 in nats each: over the whole vocabulary; and without gradient, over the drawable tokens alone,
+        -inf for one that is none.
     """
 
     def log_probs(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,7 +282,8 @@ def token_log_probs(
         losses, log_normalizers = token_losses(scores, ids)
         with torch.no_grad():
             if drawable is not None:
-                log_normalizers = scores.masked_fill(~drawable, -math.inf).logsumexp(dim=-1, keepdim=True)
+                scores = scores.masked_fill(~drawable, -math.inf)
+                log_normalizers = scores.logsumexp(dim=-1, keepdim=True)
             among_drawable = (scores.gather(1, ids[:, None]) - log_normalizers)[:, 0]
         return -losses, among_drawable
 

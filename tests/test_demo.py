@@ -50,7 +50,9 @@ def test_proposals_are_the_generators_at_masked_positions(detector):
     ids = detector.tokenizer(TEXT)["input_ids"]
     masked = [MASK if index - 1 in positions else token for index, token in enumerate(ids)]
     with torch.no_grad():
-        probabilities = detector.model.generator(torch.tensor([masked])).logits[0, 1:-1].softmax(dim=-1)
+        logits = detector.model.generator(torch.tensor([masked])).logits[0, 1:-1]
+    logits[:, detector.model.config.special_token_ids] = -torch.inf
+    probabilities = logits.softmax(dim=-1)
     vocabulary = detector.tokenizer.get_vocab()
     for position, proposals in zip(positions, generated.proposals, strict=True):
         best = probabilities[position].topk(4)

@@ -178,7 +178,7 @@ NOT_SETTINGS = {
     "model": {
         "the sizes of a card": "discriminator generator",
         "what the card says training continued from": "discriminator_checkpoint generator_checkpoint",
-        "ids of tokens": "mask_token_id special_token_ids",
+        "ids of tokens": "mask_token_id special_token_ids number_of_tokens",
     },
     "training": {
         "under Held-out text": "evaluation_blocks",
