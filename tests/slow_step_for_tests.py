@@ -1,7 +1,7 @@
 """One RTD step in slow Python with stock models, and how an output is held against it."""
 
 import torch
-from tiny import MASK, SPECIAL, VOCABULARY, stock_discriminator_logits, stock_generator
+from tiny import MASK, SPECIAL, stock_discriminator_logits, stock_generator
 from torch.nn import functional
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
@@ -24,7 +24,9 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
                 masked[row, position] = MASK
     log_probs = stock_generator(model)(masked, attention_mask=attention_mask).logits.log_softmax(dim=-1)
     drawable = log_probs.clone()
-    drawable[..., [*SPECIAL, *range(model.config.number_of_tokens or VOCABULARY, VOCABULARY)]] = float("-inf")
+    drawable[..., [*SPECIAL, *range(model.config.number_of_tokens or log_probs.shape[-1], log_probs.shape[-1])]] = (
+        float("-inf")
+    )
     drawable = drawable.log_softmax(dim=-1)
     candidates = (tokens := attention_mask.bool()) & ~torch.isin(input_ids, torch.tensor(SPECIAL))
     is_chosen, sampled_log_probs = torch.zeros(input_ids.shape, dtype=torch.bool), torch.zeros(input_ids.shape)
