@@ -24,9 +24,8 @@ def slow_step(model: ElectraRtdForPreTraining, input_ids, attention_mask, unifor
                 masked[row, position] = MASK
     log_probs = stock_generator(model)(masked, attention_mask=attention_mask).logits.log_softmax(dim=-1)
     drawable = log_probs.clone()
-    drawable[..., [*SPECIAL, *range(model.config.number_of_tokens or log_probs.shape[-1], log_probs.shape[-1])]] = (
-        float("-inf")
-    )
+    rows = log_probs.shape[-1]
+    drawable[..., [*SPECIAL, *range(model.config.number_of_tokens or rows, rows)]] = float("-inf")
     drawable = drawable.log_softmax(dim=-1)
     candidates = (tokens := attention_mask.bool()) & ~torch.isin(input_ids, torch.tensor(SPECIAL))
     is_chosen, sampled_log_probs = torch.zeros(input_ids.shape, dtype=torch.bool), torch.zeros(input_ids.shape)

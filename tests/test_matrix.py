@@ -108,7 +108,9 @@ def test_what_goes_together(family, sharing, objective, tmp_path):
     stock, report = stock_class.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"], report["missing_keys"]
     text = tiny_text()
-    states = [network.eval()(**text)[0] for network in (stock.base_model, model.eval().encoder)]
+    # In padding, which no loss reads, local layers of a CPU's own attention say something else.
+    tokens = text["attention_mask"].bool()
+    states = [network.eval()(**text)[0][tokens] for network in (stock.base_model, model.eval().encoder)]
     torch.testing.assert_close(*states, atol=1e-4, rtol=1e-4)
 
 
