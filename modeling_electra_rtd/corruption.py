@@ -82,16 +82,19 @@ def candidate_positions(input_ids: Tensor, token_mask: Tensor, special_token_ids
     return token_mask & ~torch.isin(input_ids, special_token_ids)
 
 
-def drawable_tokens(vocab_size: int, number_of_tokens: int | None, special_token_ids: Tensor) -> Tensor:
-    """`(vocab_size,)` bool: tokens that may replace others, i.e. not the special ones, nor rows of the vocabulary that
-    are no token.
+def drawing_bias(vocab_size: int, number_of_tokens: int | None, special_token_ids: Tensor) -> Tensor:
+    """`(vocab_size,)` float32 to add to scores that are drawn from: 0 for tokens that may replace others, and -inf for
+    the special ones and for rows of the vocabulary that are no token.
+
+    A sum, and filled by index: a compiled step that selects by a mask takes half as long again to draw on a CPU.
 
     Args:
         number_of_tokens: rows from here on are no tokens; `None` where all are.
     """
     # Made anew in every step, by kernels that wait for nothing: there is no buffer to be resized or left behind.
-    tokens = torch.arange(vocab_size, device=special_token_ids.device)
-    return (tokens < (number_of_tokens or vocab_size)).index_fill(0, special_token_ids, False)
+    device = special_token_ids.device
+    no_tokens = torch.arange(min(number_of_tokens or vocab_size, vocab_size), vocab_size, device=device)
+    return torch.zeros(vocab_size, device=device).index_fill(0, torch.cat([special_token_ids, no_tokens]), -math.inf)
 
 
 def share_within_words(uniforms: Tensor, candidates: Tensor, word_starts: Tensor, to_join: Tensor) -> Tensor:

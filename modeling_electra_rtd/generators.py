@@ -157,14 +157,14 @@ class ElectraRtdGenerator(PushedAsRelease, EncoderInputs, PreTrainedModel):
         masked_input_ids: Tensor,
         chosen: ChosenPositions,
         candidates: Tensor,
-        drawable: Tensor,
+        bias: Tensor,
         **inputs: Any,
     ) -> Proposal:
         """What it fills the `[MASK]`s with.
 
         Args:
             input_ids, masked_input_ids: `(batch, sequence)`, the text, and what is shown of it.
-            drawable: `(vocab_size,)` bool, see `drawable_tokens`; the loss is over the whole vocabulary.
+            bias: `(vocab_size,)`, see `drawing_bias`; the loss is over the whole vocabulary.
             inputs: of `forward`.
         """
         output = self(masked_input_ids, positions=chosen.positions, **inputs)
@@ -231,18 +231,18 @@ class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
         masked_input_ids: Tensor,
         chosen: ChosenPositions,
         candidates: Tensor,
-        drawable: Tensor,
+        bias: Tensor,
         **inputs: Any,
     ) -> Proposal:
         """See `ElectraRtdGenerator.propose`; the text is read unmasked, and every candidate is a term of the loss."""
-        return self(input_ids, chosen, candidates, drawable, **inputs)
+        return self(input_ids, chosen, candidates, bias, **inputs)
 
     def forward(
         self,
         input_ids: Tensor,
         chosen: ChosenPositions,
         candidates: Tensor,
-        drawable: Tensor,
+        bias: Tensor,
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         **inputs: Any,
@@ -265,7 +265,7 @@ class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
 
         log_probs, noise_log_probs = (
             values.view_as(input_ids)
-            for values in token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten(), drawable)
+            for values in token_log_probs(self._logits, states.flatten(0, 1), input_ids.flatten(), bias)
         )
         with torch.no_grad():
             at_chosen = states.gather(1, chosen.positions[..., None].expand(-1, -1, states.shape[-1]))
@@ -305,12 +305,11 @@ class TableGenerator(nn.Module):
         masked_input_ids: Tensor,
         chosen: ChosenPositions,
         candidates: Tensor,
-        drawable: Tensor,
+        bias: Tensor,
         **inputs: Any,
     ) -> Proposal:
         """See `ElectraRtdGenerator.propose`."""
         if self.training and self.counts_tokens:
             self.token_counts.scatter_add_(0, input_ids.flatten(), candidates.flatten().long())
-        counts = self.token_counts.float() * drawable
-        log_probs = counts.log() - counts.sum().log()
+        log_probs = (self.token_counts.float().log() + bias).log_softmax(dim=0)
         return Proposal(log_probs.expand(chosen.positions.numel(), -1), None, log_probs[input_ids])

@@ -261,7 +261,7 @@ def token_losses(scores: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def token_log_probs(
-    predict: Callable[[Tensor], Tensor], hidden: Tensor, token_ids: Tensor, drawable: Tensor | None = None
+    predict: Callable[[Tensor], Tensor], hidden: Tensor, token_ids: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of one token a position, without all vocabulary logits at once: they are computed again in the
     backward pass, a share of the positions at a time.
@@ -270,22 +270,22 @@ def token_log_probs(
         predict: `(rows, hidden_size)` -> `(rows, vocab_size)` logits.
         hidden: `(n, hidden_size)`.
         token_ids: `(n,)`.
-        drawable: `(vocab_size,)` bool; `None` for all.
+        bias: `(vocab_size,)`, see `drawing_bias`; `None` for zeros.
 
     Returns:
-        `(n,)` float32 in nats each: over the whole vocabulary; and without gradient, over the drawable tokens alone,
-        -inf for one that is none.
+        `(n,)` float32 in nats each: over the whole vocabulary; and without gradient, over what may be drawn alone,
+        -inf for a token that never is.
     """
 
     def log_probs(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         scores = predict(states).float()
         losses, log_normalizers = token_losses(scores, ids)
         with torch.no_grad():
-            if drawable is not None:
-                scores = scores.masked_fill(~drawable, -math.inf)
+            if bias is not None:
+                scores = scores + bias
                 log_normalizers = scores.logsumexp(dim=-1, keepdim=True)
-            among_drawable = (scores.gather(1, ids[:, None]) - log_normalizers)[:, 0]
-        return -losses, among_drawable
+            of_drawn = (scores.gather(1, ids[:, None]) - log_normalizers)[:, 0]
+        return -losses, of_drawn
 
     shares = zip(hidden.split(_ROWS_OF_LOGITS), token_ids.split(_ROWS_OF_LOGITS), strict=True)
     found = [checkpoint(log_probs, states, ids, use_reentrant=False) for states, ids in shares]

@@ -13,7 +13,7 @@ from modeling_electra_rtd.corruption import (
     candidate_positions,
     choose_positions,
     chosen_per_row,
-    drawable_tokens,
+    drawing_bias,
     mask_tokens,
     number_of_uniforms,
     replace_tokens,
@@ -196,11 +196,11 @@ def test_only_chosen_candidates_ever_change(rows, probability, seed):
     assert torch.equal(mask_tokens(ids, chosen, MASK, 0.85, to_mask), torch.where(is_chosen, MASK, ids))
 
 
-def test_drawable_tokens_by_hand():
+def test_the_bias_of_drawing_by_hand():
     special = torch.tensor([0, 2])
-    assert drawable_tokens(8, 6, special).long().tolist() == [0, 1, 0, 1, 1, 1, 0, 0]
+    assert drawing_bias(8, 6, special).exp().tolist() == [0, 1, 0, 1, 1, 1, 0, 0]
     for all_rows in (None, 8, 9):
-        assert drawable_tokens(8, all_rows, special).long().tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
+        assert drawing_bias(8, all_rows, special).exp().tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
 
 
 # Larger than what float32 sums are off by, and far smaller than the probability of a token that matters.

@@ -20,7 +20,7 @@ from tiny import (
 )
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.corruption import candidate_positions, choose_positions, drawable_tokens
+from modeling_electra_rtd.corruption import candidate_positions, choose_positions, drawing_bias
 
 
 def proposal_of(model, input_ids, **inputs):
@@ -30,8 +30,8 @@ def proposal_of(model, input_ids, **inputs):
     chosen = choose_positions(
         candidates, 0.15, torch.rand(input_ids.shape, generator=torch.Generator().manual_seed(1))
     )
-    drawable = drawable_tokens(model.config.vocab_size, model.config.number_of_tokens, model.special_token_ids)
-    return model.generator.propose(input_ids, None, chosen, candidates, drawable, **inputs), candidates, chosen
+    bias = drawing_bias(model.config.vocab_size, model.config.number_of_tokens, model.special_token_ids)
+    return model.generator.propose(input_ids, None, chosen, candidates, bias, **inputs), candidates, chosen
 
 
 @torch.no_grad()

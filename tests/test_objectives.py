@@ -21,7 +21,7 @@ from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
 from modeling_electra_rtd.corruption import (
     candidate_positions,
     choose_positions,
-    drawable_tokens,
+    drawing_bias,
     mask_tokens,
     split_uniforms,
 )
@@ -158,8 +158,8 @@ def test_electric_is_noise_contrastive_estimation_over_the_candidates(kind):
         to_choose = split_uniforms(uniforms_for(read), read.shape[1])[0]
         chosen = choose_positions(candidates, 0.15, to_choose)
         mask = {"attention_mask": batch["attention_mask"]}
-        drawable = drawable_tokens(model.config.vocab_size, None, model.special_token_ids)
-        proposal = model.generator.propose(batch["input_ids"], None, chosen, candidates, drawable, **mask)
+        bias = drawing_bias(model.config.vocab_size, None, model.special_token_ids)
+        proposal = model.generator.propose(batch["input_ids"], None, chosen, candidates, bias, **mask)
         noise = torch.where(output.is_chosen, output.sampled_log_probs, proposal.text_log_probs)
     losses = []
     for row, position in candidates.nonzero().tolist():

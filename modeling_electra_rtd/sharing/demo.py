@@ -5,13 +5,12 @@ A text's tokens are numbered from 0, those of the template (`[CLS]`, `[SEP]`) le
 
 import dataclasses
 import difflib
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..corruption import candidate_positions, choose_positions, drawable_tokens, sample_tokens
+from ..corruption import candidate_positions, choose_positions, drawing_bias, sample_tokens
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..pipeline_electra_rtd import ReplacedTokenDetectionPipeline, TokenizedText
 from .inspect import InspectedToken, judge, load_for_inspection, token_names
@@ -207,8 +206,7 @@ def _log_probs(detector: ReplacedTokenDetectionPipeline, original: TokenizedText
             rows.append(detector.model.generator(ids, positions=asked).logits[0].float().cpu())
     scores, config = torch.cat(rows), detector.model.config
     special = detector.model.special_token_ids.cpu()
-    drawable = drawable_tokens(scores.shape[1], config.number_of_tokens, special)
-    return scores.masked_fill(~drawable, -math.inf).log_softmax(dim=-1)
+    return (scores + drawing_bias(scores.shape[1], config.number_of_tokens, special)).log_softmax(dim=-1)
 
 
 def _written(
