@@ -178,9 +178,11 @@ def test_a_masked_language_model_becomes_both_networks_of_a_pair(family, tmp_pat
     pair = ElectraRtdForPreTraining.from_pair(tmp_path, generator=tmp_path, objective=OBJECTIVE).eval()
     text = tiny_text()
     expected = stock_masked_lm(first)(**text)
-    torch.testing.assert_close(pair.generator(**text).logits, expected.logits)
-    states = [network(**text).last_hidden_state for network in (pair.encoder, first.encoder)]
-    torch.testing.assert_close(*states)
+    # In padding, local layers of a CPU's own attention say something else.
+    tokens = text["attention_mask"].bool()
+    torch.testing.assert_close(pair.generator(**text).logits[tokens], expected.logits[tokens], atol=1e-5, rtol=1e-5)
+    states = [network(**text).last_hidden_state[tokens] for network in (pair.encoder, first.encoder)]
+    torch.testing.assert_close(*states, atol=1e-5, rtol=1e-5)
     assert pair.config.objective == "rtd" and pair.config.embedding_sharing == "tied"
     assert pair(**text).discriminator_loss.isfinite()
 
