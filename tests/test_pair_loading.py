@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator
+from modeling_electra_rtd.cpu_attention import use_stock_layers
 
 
 @pytest.fixture
