@@ -19,6 +19,7 @@ from modeling_electra_rtd import (
 )
 from modeling_electra_rtd.checkpoint_layout import holds_pair
 from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cpu_attention import use_stock_layers
 from modeling_electra_rtd.sharing import hub
 from modeling_electra_rtd.sharing.demo import has_generator, load_detector
 from modeling_electra_rtd.sharing.inspect import inspect_text
@@ -107,11 +108,13 @@ def test_the_root_is_stock_and_the_pair_comes_back(releases, family, objective, 
         assert not list(release.glob("*.py"))
         fields = {"objective": objective, "generator_kind": kind}
         again = ElectraRtdForPreTraining.from_pair(release, tokenizer=tiny_tokenizer(), objective=fields)
+        use_stock_layers(again)
         with torch.no_grad():
             assert torch.equal(again.eval().discriminate(**batch), pair.discriminate(**batch))
         return
     again, info = ElectraRtdForPreTraining.from_pretrained(release, output_loading_info=True)
     assert not any(info.values()) and again.config.objective_fields() == pair.config.objective_fields()
+    use_stock_layers(again)
     uniforms = uniforms_for(batch["input_ids"])
     with torch.no_grad():
         losses = [model.eval()(**batch, corruption_uniforms=uniforms).loss for model in (pair, again)]
