@@ -82,10 +82,10 @@ class TimeBudget(TrainerCallback):
         if self._evaluated < due and not is_over:
             self._evaluated, control.should_evaluate = due, True
         if self._bar is not None:
-            self._bar.n = min(round(self._spent), self._bar.total)
-            self._bar.set_postfix_str(
-                f"{self._spent:.0f} of {self.seconds:.0f} s, step {state.global_step:,}{self._logged}"
-            )
+            shown = f"{self._spent:.0f} of {self.seconds:.0f} s, step {state.global_step:,}{self._logged}"
+            self._bar.set_postfix_str(shown, refresh=False)
+            # Which draws the bar where a second has passed, and not with every step.
+            self._bar.update(min(round(self._spent), self._bar.total) - self._bar.n)
         return control
 
     def on_log(self, *args: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
