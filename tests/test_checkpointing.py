@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocks_for_tests import tiny_trainer
+from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model, tiny_trainer
+from datasets import IterableDataset
 from safetensors.torch import load_file
 
 from modeling_electra_rtd.pretraining import checkpointing, checkpoints
 from modeling_electra_rtd.pretraining.checkpoints import UNFINISHED, checkpoints_of, newest_complete
+from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +141,15 @@ def test_what_is_resumed_logs_and_saves_as_it_is_told_now(run):
     assert [path.name for path in checkpoints_of(run)] == [f"checkpoint-{step}" for step in (1, 2, 4, 6)]
     logged = [entry["step"] for entry in longer.state.log_history if "generator_loss" in entry]
     assert logged == [1, 2, 4, 6]
+
+
+def test_micro_batches_that_no_step_is_taken_with_are_said(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(checkpointing.logger, "warning", lines.append)
+    # Three batches of a pass, of which two are a step.
+    stream = IterableDataset.from_generator(lambda: iter(random_blocks(6)))
+    arguments = tiny_arguments(tmp_path, max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    trainer = ElectraRtdTrainer(model=tiny_joint_model(), args=arguments, train_dataset=stream)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert lines and "ends with 1 of the 2 micro-batches of a step; they are not trained on" in lines[0]

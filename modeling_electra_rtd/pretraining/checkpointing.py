@@ -97,6 +97,11 @@ class CheckpointedTrainer(ReleasePushes):
         if len(batches) < num_batches and not has_length(self.train_dataset):
             # At the end of a pass over a stream Trainer takes no step with them, and would leave their gradients to
             # the first step of the next pass.
+            if batches:
+                logger.warning(
+                    f"step {self.state.global_step}: the pass over the stream ends with {len(batches)} of the "
+                    f"{num_batches} micro-batches of a step; they are not trained on"
+                )
             return [], None
         return batches, count
 
