@@ -1,4 +1,4 @@
-"""What a run was asked for: written before it begins, and held against what `--resume` asks for."""
+"""The settings that a run was asked for: they are written before it begins, and `--resume` compares with them."""
 
 import json
 import os

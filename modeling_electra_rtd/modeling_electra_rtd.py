@@ -55,7 +55,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
 
     The joint model is the discriminator with a generator beside it, in memory and on disk.
 
-    On a machine without an accelerator it has the dropout and the attention of `cpu_attention`, several times as fast
+    On a machine without an accelerator it has the dropout and the attention of `cpu_attention`, which are faster
     there, unless the config or `from_pretrained` is given an `attn_implementation`. `use_stock_layers` takes them
     back.
     """

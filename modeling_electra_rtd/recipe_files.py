@@ -63,6 +63,18 @@ def located(value: Any) -> Any:
     return os.path.realpath(value) if isinstance(value, str) and os.path.exists(value) else value
 
 
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ValueError: in one line, for a file that is not YAML, naming it.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
 def read_sections(
     name: str | None, kind: str, sections: dict[str, type], overrides: dict[str, str] | None = None
 ) -> dict[str, dict[str, Any]]:
@@ -80,10 +92,7 @@ def read_sections(
     values: Any = {}
     if name is not None:
         path = find_recipe(name, kind)
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(path)
         if not isinstance(values, dict):
             raise ValueError(f"{path}: a recipe has the sections {', '.join(sections)}")
         for section, content in values.items():

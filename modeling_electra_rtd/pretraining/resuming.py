@@ -24,7 +24,7 @@ from ..data.tokenization import tokenizer_fingerprint
 from ..model_reference import ModelReference
 from ..modeling_electra_rtd import ElectraRtdForPreTraining
 from ..precision import DTYPES, take_precision
-from ..recipe_files import located
+from ..recipe_files import located, read_yaml
 from ..sharing.release import weights_hash
 from .checkpoints import newest_complete, processes_of
 from .recipes import DataRecipe, Recipe
@@ -195,10 +195,7 @@ def _differences_of_recipe(
     path = output_dir / RESOLVED_RECIPE
     found = []
     if path.is_file():
-        try:
-            before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        before = read_yaml(path)
         if not isinstance(before, dict):
             raise ValueError(f"{path}: no recipe")
         before, now = (json.loads(json.dumps(values, default=_plain)) for values in (before, recipe.values))
