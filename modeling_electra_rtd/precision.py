@@ -36,7 +36,7 @@ def matrix_rates(device_type: str) -> dict[str, float]:
     and `bf16`, 0 where a kind of product is not supported.
 
     Both kinds are timed in alternation and each is as fast as its best turn, so that other work on the machine does
-    not decide. That takes some tens of milliseconds, once for every process and device.
+    not decide. That takes a fraction of a second, once for every process and device.
 
     Args:
         device_type: `cpu`, `cuda` or another type that `torch` knows.
