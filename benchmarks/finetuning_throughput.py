@@ -18,9 +18,9 @@ from records import write_record
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from modeling_electra_rtd.data.tokenization import load_tokenizer
+from modeling_electra_rtd.finetuning.kinds.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.reading import TaskData, read_task
 from modeling_electra_rtd.finetuning.run import finetune
-from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.tasks import Task, find_task
 from modeling_electra_rtd.finetuning.training_args import FinetuningArguments
 

@@ -25,7 +25,7 @@ from torch import nn
 from training_steps import MODERN, SHAPES, Setting, Worker, bf16_here, our_pair
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdTrainingArguments
-from modeling_electra_rtd.machine import tune_cpu_memory
+from modeling_electra_rtd.common.machine import tune_cpu_memory
 from modeling_electra_rtd.pretraining.calibration import Calibration, calibrate, load_calibration
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.step_cost import (

@@ -27,13 +27,14 @@ from training_steps import SHAPES
 from transformers import AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining, PreTrainedTokenizerBase
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator, ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.cpu_attention import use_cpu_layers
+from modeling_electra_rtd.common.pairs import holds_pair
+from modeling_electra_rtd.common.references import find_model
 from modeling_electra_rtd.data.documents import read_lines
 from modeling_electra_rtd.data.tokenization import load_tokenizer
-from modeling_electra_rtd.model_reference import find_model, holds_pair
-from modeling_electra_rtd.sharing.inspect import InspectedToken, inspect_texts, load_for_inspection
-from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
-from modeling_electra_rtd.sharing.text_scores import load_scorer, score_texts
+from modeling_electra_rtd.inspection.pipeline_task import DiscriminatorLoader
+from modeling_electra_rtd.inspection.scores import load_scorer, score_texts
+from modeling_electra_rtd.inspection.tokens import InspectedToken, inspect_texts, load_for_inspection
+from modeling_electra_rtd.model.cpu_attention import use_cpu_layers
 
 
 # Judges all lines; for each the probability of every token that it was replaced, or one score.

@@ -19,9 +19,10 @@ from records import write_record
 from transformers import PrinterCallback
 
 from modeling_electra_rtd import ElectraRtdTrainer
-from modeling_electra_rtd.machine import keep_freed_memory
+from modeling_electra_rtd.common.machine import keep_freed_memory
+from modeling_electra_rtd.pretraining.building import build_model
 from modeling_electra_rtd.pretraining.recipes import DataRecipe, Recipe, read_recipe
-from modeling_electra_rtd.pretraining.run import build_model, load_data
+from modeling_electra_rtd.pretraining.run import load_data
 
 
 # Memory pools, and the shuffle buffer of a stream, fill up first.

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.common.machine import environment
 
 
 def write_record(arguments: argparse.Namespace, **results: Any) -> None:

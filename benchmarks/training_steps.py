@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, PreTrainedConfig
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
-from modeling_electra_rtd.backbones import generator_config_for
-from modeling_electra_rtd.cpu_attention import use_cpu_layers, use_stock_layers
-from modeling_electra_rtd.encoder_inputs import LOCAL_MASKS
-from modeling_electra_rtd.machine import has_compiler, keep_freed_memory, recompute_for_products
-from modeling_electra_rtd.precision import faster_precision
+from modeling_electra_rtd.common.machine import has_compiler, keep_freed_memory, recompute_for_products
+from modeling_electra_rtd.model.backbones import generator_config_for
+from modeling_electra_rtd.model.cpu_attention import use_cpu_layers, use_stock_layers
+from modeling_electra_rtd.model.encoder_inputs import LOCAL_MASKS
+from modeling_electra_rtd.model.precision import faster_precision
 from modeling_electra_rtd.pretraining.optimization import create_optimizer
 from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
 

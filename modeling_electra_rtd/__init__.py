@@ -1,25 +1,52 @@
-"""Pre-train any Hugging Face encoder with replaced-token detection (the ELECTRA objective)."""
+"""Pre-train any Hugging Face encoder with replaced-token detection (the ELECTRA objective).
+
+The folders, in the order in which one may import from another: model, common, data, finetuning, release, pretraining,
+conversion, inspection, quickstart, cli. No file imports from a later folder, no two files import each other, and
+`model`, which travels to the Hub as remote code, imports itself, torch, transformers and huggingface_hub alone.
+"""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
-    "ElectraRtdConfig": "configuration_electra_rtd",
-    "ElectraRtdDiscriminator": "discriminator",
-    "ElectraRtdForPreTraining": "modeling_electra_rtd",
-    "ElectraRtdGenerator": "generators",
+    "ElectraRtdConfig": "model.configuration_electra_rtd",
+    "ElectraRtdDiscriminator": "model.discriminator",
+    "ElectraRtdForPreTraining": "model.modeling_electra_rtd",
+    "ElectraRtdGenerator": "model.generators",
     "ElectraRtdTrainer": "pretraining.trainer",
-    "ElectraRtdTrainingArguments": "pretraining.training_args",
-    "GruEncoderConfig": "gru_encoder",
-    "GruEncoderForMaskedLM": "gru_encoder",
-    "GruEncoderModel": "gru_encoder",
-    "ReplacedTokenDetectionPipeline": "sharing.pipeline_task",
+    "ElectraRtdTrainingArguments": "common.training_arguments",
+    "GruEncoderConfig": "model.gru_encoder",
+    "GruEncoderForMaskedLM": "model.gru_encoder",
+    "GruEncoderModel": "model.gru_encoder",
+    "ReplacedTokenDetectionPipeline": "inspection.pipeline_task",
 }
 
-__all__ = ["__version__", *_PUBLIC_NAMES]
+if TYPE_CHECKING:
+    from .common.training_arguments import ElectraRtdTrainingArguments
+    from .inspection.pipeline_task import ReplacedTokenDetectionPipeline
+    from .model.configuration_electra_rtd import ElectraRtdConfig
+    from .model.discriminator import ElectraRtdDiscriminator
+    from .model.generators import ElectraRtdGenerator
+    from .model.gru_encoder import GruEncoderConfig, GruEncoderForMaskedLM, GruEncoderModel
+    from .model.modeling_electra_rtd import ElectraRtdForPreTraining
+    from .pretraining.trainer import ElectraRtdTrainer
+
+__all__ = [
+    "ElectraRtdConfig",
+    "ElectraRtdDiscriminator",
+    "ElectraRtdForPreTraining",
+    "ElectraRtdGenerator",
+    "ElectraRtdTrainer",
+    "ElectraRtdTrainingArguments",
+    "GruEncoderConfig",
+    "GruEncoderForMaskedLM",
+    "GruEncoderModel",
+    "ReplacedTokenDetectionPipeline",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

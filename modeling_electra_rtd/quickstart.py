@@ -14,21 +14,21 @@ from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
 
+from .common.files import CURVES, RUN_RECORD, TASK_RECORD
 from .data.blocks import TOKENIZER, load_blocks, prepare_blocks
 from .data.tokenization import load_tokenizer
 from .data.tokenizer_training import train_tokenizer
 from .finetuning.reading import TaskData
 from .finetuning.run import TABLE, finetune
-from .finetuning.task_run import RECORD as TASK_RECORD
 from .finetuning.tasks import Task
 from .finetuning.word_order import LABELS, word_order_examples
+from .inspection.tokens import inspect_text, load_for_inspection
+from .inspection.views import render_html, render_terminal
 from .pretraining.recipes import read_recipe
-from .pretraining.run import CURVES, RECORD, pretrain
+from .pretraining.run import pretrain
 from .pretraining.time_budget import TimeBudget
-from .sharing.export import export
-from .sharing.inspect import inspect_text, load_for_inspection
-from .sharing.inspect_views import render_html, render_terminal
-from .sharing.model_card import CARD, write_model_card
+from .release.card import CARD, write_model_card
+from .release.export import export
 
 
 TRAINING_SECONDS = 250
@@ -100,7 +100,7 @@ def quickstart(output_dir: str, max_steps: int | None = None, seconds: float = T
             _word_order(), _labelled(labelled), str(folder / "release"), str(folder / "word-order"), [0], FINETUNING
         )
         results = [folder / "word-order" / TASK_RECORD]
-        write_model_card(folder / "release", folder / "model" / RECORD, results, language=["en"])
+        write_model_card(folder / "release", folder / "model" / RUN_RECORD, results, language=["en"])
     console.rule("7/7 held-out text: [red]replaced and found[/], [yellow]missed[/], [magenta]false alarm[/]")
     _show(folder, console)
 

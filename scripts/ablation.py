@@ -17,12 +17,12 @@ from typing import Any
 
 from compare_training import METRICS, compare, execute, overrides_of, table
 
+from modeling_electra_rtd.common.files import TASK_RECORD as RESULTS
+from modeling_electra_rtd.common.machine import environment
 from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.recipes import kind_options, read_finetuning_recipe
 from modeling_electra_rtd.finetuning.run import ASKED
-from modeling_electra_rtd.finetuning.run import RECORD as RESULTS
 from modeling_electra_rtd.finetuning.tasks import find_task
-from modeling_electra_rtd.machine import environment
 
 
 RECIPE = "tiny"

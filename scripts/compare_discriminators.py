@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from modeling_electra_rtd.data.new_folder import check_new_file, new_file
-from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.common.machine import environment
+from modeling_electra_rtd.common.new_folder import check_new_file, new_file
 from modeling_electra_rtd.pretraining.health import RtdTelemetry, rtd_metrics
 from modeling_electra_rtd.pretraining.run import evaluator
 

@@ -24,13 +24,13 @@ import torch
 import yaml
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.common.files import RESOLVED_RECIPE, RUN_RECORD
+from modeling_electra_rtd.common.machine import environment
+from modeling_electra_rtd.common.recipe_files import located
 from modeling_electra_rtd.data.blocks import read_manifest
-from modeling_electra_rtd.machine import environment
 from modeling_electra_rtd.pretraining.plan import planned_config, planned_steps
 from modeling_electra_rtd.pretraining.recipes import Recipe, read_recipe
-from modeling_electra_rtd.pretraining.run import RECORD, RESOLVED_RECIPE
 from modeling_electra_rtd.pretraining.step_cost import count_run
-from modeling_electra_rtd.recipe_files import located
 
 
 COMPARISON = "comparison.json"
@@ -158,7 +158,7 @@ def trained(recipe: str, overrides: dict[str, str], folder: Path) -> dict[str, A
         ValueError: if the folder holds the run of another recipe, or training fails.
     """
     values = read_recipe(recipe, {**overrides, "output_dir": str(folder)}).values
-    record, resolved = folder / RECORD, folder / RESOLVED_RECIPE
+    record, resolved = folder / RUN_RECORD, folder / RESOLVED_RECIPE
     if not record.is_file():
         command = ["pretrain", recipe, "--output-dir", str(folder)]
         if resolved.is_file():

@@ -2,7 +2,7 @@
 
 import sys
 
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 
 
 if __name__ == "__main__":

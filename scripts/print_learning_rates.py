@@ -9,7 +9,7 @@ import sys
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 from transformers.utils import logging
 
-from modeling_electra_rtd.finetuning.heads import fresh, load_with_new_head
+from modeling_electra_rtd.finetuning.kinds.heads import fresh, load_with_new_head
 from modeling_electra_rtd.finetuning.layerwise import layerwise_groups, learning_rate_exponents
 from modeling_electra_rtd.finetuning.training_args import FinetuningArguments
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from modeling_electra_rtd.asked import read_json
+from modeling_electra_rtd.common.asked import read_json
 from modeling_electra_rtd.finetuning.report import markdown_table
 
 

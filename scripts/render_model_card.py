@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY
-from modeling_electra_rtd.configuration_electra_rtd import native_config
+from modeling_electra_rtd.common.files import CURVES, RUN_RECORD
 from modeling_electra_rtd.data.blocks import describe_text, read_manifest
+from modeling_electra_rtd.model.checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY
+from modeling_electra_rtd.model.configuration_electra_rtd import native_config
+from modeling_electra_rtd.pretraining.building import pair_config_of
 from modeling_electra_rtd.pretraining.recipes import ModelRecipe, model_config
-from modeling_electra_rtd.pretraining.run import CURVES, RECORD, pair_config_of
-from modeling_electra_rtd.sharing.card_records import read_record
-from modeling_electra_rtd.sharing.model_card import release_facts, render_model_card
+from modeling_electra_rtd.release.card import release_facts, render_model_card
+from modeling_electra_rtd.release.card_records import read_record
 
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ CARD_RECORD = "card.json"
 
 def measured_runs() -> list[str]:
     """Names of the folders of `docs/records` that hold the record of a run."""
-    return sorted(path.parent.name for path in RECORDS.glob(f"*/{RECORD}"))
+    return sorted(path.parent.name for path in RECORDS.glob(f"*/{RUN_RECORD}"))
 
 
 def card_name(run: str) -> str:
@@ -41,7 +42,7 @@ def card_name(run: str) -> str:
 def render(run: str) -> str:
     """The card of a run, with every record of fine-tuning that began with its weights."""
     folder = RECORDS / run
-    record, facts = read_record(folder / RECORD), read_record(folder / CARD_RECORD)
+    record, facts = read_record(folder / RUN_RECORD), read_record(folder / CARD_RECORD)
     superseded_by = facts.get("superseded_by")
     weights = facts["weights_sha256"]
     tuned = [read_record(path) for path in sorted((RECORDS / "finetuning").glob("*.json"))]
@@ -146,7 +147,7 @@ def renew(run: str, blocks: str, release: Path | None, superseded_by: str | None
     Raises:
         ValueError: see `check_text`, `check_release` and `architecture_facts`.
     """
-    manifest, record = read_manifest(blocks), read_record(RECORDS / run / RECORD)
+    manifest, record = read_manifest(blocks), read_record(RECORDS / run / RUN_RECORD)
     text = describe_text(manifest)
     check_text(record, text)
     if release is not None:

@@ -23,14 +23,14 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from modeling_electra_rtd.backbones import longest_row
-from modeling_electra_rtd.data.new_folder import check_new_file, new_file
+from modeling_electra_rtd.common.machine import environment
+from modeling_electra_rtd.common.new_folder import check_new_file, new_file
+from modeling_electra_rtd.common.references import find_model
 from modeling_electra_rtd.data.tokenization import load_tokenizer
 from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.tasks import find_task
-from modeling_electra_rtd.machine import environment
-from modeling_electra_rtd.model_reference import find_model
-from modeling_electra_rtd.stock_models import without_loading_reports
+from modeling_electra_rtd.model.backbones import longest_row
+from modeling_electra_rtd.model.stock_models import without_loading_reports
 
 
 TASK = "stsb"

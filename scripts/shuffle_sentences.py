@@ -16,8 +16,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from modeling_electra_rtd.common.new_folder import check_new_file, new_file
 from modeling_electra_rtd.data.blocks import TOKENIZER, load_blocks
-from modeling_electra_rtd.data.new_folder import check_new_file, new_file
 from modeling_electra_rtd.data.tokenization import load_tokenizer
 
 

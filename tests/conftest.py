@@ -39,6 +39,6 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Folders of prepared blocks and of their tokenizer, which no test writes into."""
-    from corpus_for_tests import make_blocks
+    from helpers.corpus import make_blocks
 
     return make_blocks(tmp_path_factory.mktemp("data"))

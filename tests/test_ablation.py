@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import SMALL_RUN
+from helpers.corpus import SMALL_RUN
 from safetensors.torch import load_file, save_file
 
-from modeling_electra_rtd.cli import main as electra_rtd
+from modeling_electra_rtd.cli.main import main as electra_rtd
 from modeling_electra_rtd.pretraining.plan import planned_config
 from modeling_electra_rtd.pretraining.recipes import read_recipe
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from modeling_electra_rtd.asked import Difference, differences, read_json, refuse_differences, write_json
+from modeling_electra_rtd.common.asked import Difference, differences, read_json, refuse_differences, write_json
 
 
 def test_differences_are_named_by_their_path_and_hold_both_values(tmp_path):

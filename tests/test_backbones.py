@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny import (
+from helpers.tiny import (
     ALL_FAMILIES,
     DEBERTA_V3,
     OBJECTIVE,
@@ -20,7 +20,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, ElectraConfig
 
 from modeling_electra_rtd import ElectraRtdConfig
-from modeling_electra_rtd.backbones import (
+from modeling_electra_rtd.model.backbones import (
     BACKBONES,
     backbone_config,
     backbone_of,
@@ -31,8 +31,8 @@ from modeling_electra_rtd.backbones import (
     discriminator_architecture_of,
     generator_config_for,
     longest_row,
-    nearest,
 )
+from modeling_electra_rtd.model.suggestions import nearest
 
 
 MODELS = Path(__file__).parents[1] / "configuration" / "models"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_tokenizer
+from helpers.tiny import tiny_tokenizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling_electra_rtd.encoder_inputs import LOCAL_MASKS
-from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.common.machine import environment
+from modeling_electra_rtd.model.encoder_inputs import LOCAL_MASKS
 
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

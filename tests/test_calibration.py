@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 import torch
-from calibration_for_tests import measure_little
-from test_step_cost import pair, run
+from helpers.calibration import RATES, measure_little
+from helpers.step_cost import pair, run
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
-from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.common.machine import environment
 from modeling_electra_rtd.pretraining import calibration
 from modeling_electra_rtd.pretraining.calibration import (
     Calibration,
@@ -25,15 +25,6 @@ from modeling_electra_rtd.pretraining.calibration import (
 from modeling_electra_rtd.pretraining.step_cost import DISCRIMINATOR, GENERATOR, Memory, Operator, StepCost, count_step
 
 
-RATES = Rates(
-    products={"mm": (2.0, 0.5), "bmm": (3.0, 0.0), "attention": (7.0, 0.0), "attention backward": (9.0, 0.0)},
-    operators={"gelu": 0.25, "": 1.0},
-    call=10.0,
-    resident_per_live=1.5,
-    compiled_share=0.5,
-    compiled_resident_per_live=0.25,
-    compiler_bytes=(100.0, 4.0),
-)
 COST = StepCost(
     calls=Counter(
         {

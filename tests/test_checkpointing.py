@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model, tiny_trainer
 from datasets import IterableDataset
+from helpers.blocks import random_blocks, tiny_arguments, tiny_joint_model, tiny_trainer
 from safetensors.torch import load_file
 
 from modeling_electra_rtd.pretraining import checkpointing, checkpoints

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocks_for_tests import tiny_trainer
+from helpers.blocks import tiny_trainer
 from safetensors.torch import load_file
 
 from modeling_electra_rtd import ElectraRtdForPreTraining

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import SMALL_RUN, write_corpus
+from helpers.cli import MODEL, fails
+from helpers.corpus import SMALL_RUN, write_corpus
 from transformers import AutoTokenizer, ElectraConfig, ElectraForPreTraining
 from transformers.utils import logging
 
-from modeling_electra_rtd import ElectraRtdForPreTraining, cli
-from modeling_electra_rtd.cli import build_parser, main
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.cli import main as cli
+from modeling_electra_rtd.cli.main import build_parser, main
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
 
 
@@ -30,10 +32,6 @@ VERBS = (
     "inspect",
     "score",
     "demo",
-)
-MODEL = (
-    '{"model_type": "electra", "hidden_size": 32, "intermediate_size": 48, '
-    '"num_hidden_layers": 1, "num_attention_heads": 2}'
 )
 
 
@@ -54,15 +52,6 @@ def small_run(data, folder: str, **more: str) -> list[str]:
         **more,
     }
     return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-
-
-def fails(capsys, *argv: str) -> str:
-    """The one line of an error that a user can mend."""
-    capsys.readouterr()
-    assert main(list(argv)) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("electra-rtd")]
-    assert len(lines) == 1 and "error: " in lines[0]
-    return lines[0]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from corpus_for_tests import SMALL_RUN
+from helpers.corpus import SMALL_RUN
 
-from modeling_electra_rtd.cli import main as electra_rtd
+from modeling_electra_rtd.cli.main import main as electra_rtd
 
 
 MODEL = (

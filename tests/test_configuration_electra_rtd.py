@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from tiny import (
+from helpers.tiny import (
     FAMILIES,
     MASK,
     OBJECTIVE,
@@ -20,8 +20,8 @@ from tiny import (
 from transformers import AutoConfig, BertTokenizer, ElectraConfig, GPT2Config, ModernBertConfig
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.checkpoint_layout import native_config
-from modeling_electra_rtd.configuration_electra_rtd import special_tokens_of
+from modeling_electra_rtd.model.checkpoint_layout import native_config
+from modeling_electra_rtd.model.configuration_electra_rtd import special_tokens_of
 
 
 CHANGED = {

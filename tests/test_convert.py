@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from deberta_v3_for_tests import published_config, published_pair
-from original_for_tests import original_checkpoint, write_vocabulary
+from helpers.deberta_v3 import published_config, published_pair
+from helpers.original import original_checkpoint, write_vocabulary
+from helpers.tiny import MASK, tiny_pair, tiny_text, tiny_tokenizer
 from safetensors.torch import load_file, save_file
-from tiny import MASK, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
-from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing import convert as convert_module
-from modeling_electra_rtd.sharing.convert import convert
-from modeling_electra_rtd.sharing.tensorflow_bundle import TensorBundle, write_bundle
+from modeling_electra_rtd.cli.main import main
+from modeling_electra_rtd.conversion import convert as convert_module
+from modeling_electra_rtd.conversion.convert import convert
+from modeling_electra_rtd.conversion.tensorflow_bundle import TensorBundle, write_bundle
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from helpers.tiny import CLS, MASK, PAD, SEP, SPECIAL, UNK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CLS, MASK, PAD, SEP, SPECIAL, UNK
 
-from modeling_electra_rtd.corruption import (
+from modeling_electra_rtd.model.corruption import (
     ChosenPositions,
     candidate_positions,
     choose_positions,

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from helpers.tiny import FAMILIES, tiny_electra_config, tiny_packed, tiny_pair, tiny_text, uniforms_for
 from hypothesis import given, settings, strategies
-from tiny import FAMILIES, tiny_electra_config, tiny_packed, tiny_pair, tiny_text, uniforms_for
 from torch import nn
 from transformers import ElectraForCausalLM, ElectraForSequenceClassification
 
-from modeling_electra_rtd import ElectraRtdForPreTraining, cpu_attention
-from modeling_electra_rtd.cpu_attention import ATTENTION, block_mask, use_cpu_layers, use_stock_layers
-from modeling_electra_rtd.cpu_dropout import CpuDropout
+from modeling_electra_rtd import ElectraRtdForPreTraining
+from modeling_electra_rtd.model import cpu_attention
+from modeling_electra_rtd.model.cpu_attention import ATTENTION, block_mask, use_cpu_layers, use_stock_layers
+from modeling_electra_rtd.model.cpu_dropout import CpuDropout
 
 
 @pytest.mark.parametrize("family", FAMILIES)

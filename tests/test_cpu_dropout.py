@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from modeling_electra_rtd.cpu_dropout import dropout, hashed_counter
+from modeling_electra_rtd.model.cpu_dropout import dropout, hashed_counter
 
 
 def compiled(function):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from modeling_electra_rtd.sharing.crc32c import crc32c, masked
+from modeling_electra_rtd.conversion.crc32c import crc32c, masked
 
 
 def bit_by_bit(data: bytes) -> int:

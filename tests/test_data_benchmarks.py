@@ -9,10 +9,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from corpus_for_tests import make_blocks, write_corpus
+from helpers.corpus import make_blocks, write_corpus
 
+from modeling_electra_rtd.common.machine import environment
 from modeling_electra_rtd.data.collator import BlockCollator
-from modeling_electra_rtd.machine import environment
 
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

@@ -3,13 +3,13 @@ published formula where the two agree, and everything lost by its name."""
 
 import pytest
 import torch
-from deberta_v3_for_tests import GENERATOR_LAYERS, LAYERS, WIDTH, published_config, published_pair
-from tiny import tiny_text
+from helpers.deberta_v3 import GENERATOR_LAYERS, LAYERS, WIDTH, published_config, published_pair
+from helpers.tiny import tiny_text
 from torch.nn import functional
 from transformers import DebertaV2ForMaskedLM, DebertaV2Model, ElectraConfig
 from transformers.models.electra.modeling_electra import ElectraDiscriminatorPredictions
 
-from modeling_electra_rtd.sharing.deberta_v3 import pair_configs, pair_states
+from modeling_electra_rtd.conversion.deberta_v3 import pair_configs, pair_states
 
 
 def published_head(state, hidden):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny import MASK, tiny_pair, tiny_tokenizer
+from helpers.tiny import MASK, tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
-from modeling_electra_rtd.sharing.demo import (
+from modeling_electra_rtd.inspection.demo import (
     draw_positions,
     generate,
     has_generator,

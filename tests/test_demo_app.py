@@ -4,13 +4,13 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from browser_for_tests import Browser, chromium
-from tiny import randomize, tiny_pair, tiny_tokenizer
+from helpers.browser import Browser, chromium
+from helpers.tiny import randomize, tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
-from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing.demo import generate, load_detector, verdicts, verdicts_on_edit
-from modeling_electra_rtd.sharing.demo_app import build_app, launch
+from modeling_electra_rtd.cli.main import main
+from modeling_electra_rtd.inspection.demo import generate, load_detector, verdicts, verdicts_on_edit
+from modeling_electra_rtd.inspection.demo_app import build_app, launch
 
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install electra-rtd[demo]")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import ALL_FAMILIES, OBJECTIVE, PAD, VOCABULARY, randomize, tiny_config, tiny_packed, tiny_text
+from helpers.tiny import ALL_FAMILIES, OBJECTIVE, PAD, VOCABULARY, randomize, tiny_config, tiny_packed, tiny_text
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import (
@@ -17,11 +17,12 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdGenerator, derived_backbones
-from modeling_electra_rtd.backbones import BACKBONES, backbone_config, backbone_of, discriminator_architecture_of
-from modeling_electra_rtd.cpu_attention import use_cpu_layers
-from modeling_electra_rtd.derived_backbones import derived_backbone
-from modeling_electra_rtd.stock_models import Backbone
+from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdGenerator
+from modeling_electra_rtd.model import derived_backbones
+from modeling_electra_rtd.model.backbones import BACKBONES, backbone_config, backbone_of, discriminator_architecture_of
+from modeling_electra_rtd.model.cpu_attention import use_cpu_layers
+from modeling_electra_rtd.model.derived_backbones import derived_backbone
+from modeling_electra_rtd.model.stock_models import Backbone
 
 
 SIZES = {

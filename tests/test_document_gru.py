@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_electra_rtd.document_gru import DocumentGru, document_borders
+from modeling_electra_rtd.model.document_gru import DocumentGru, document_borders
 
 
 def gru_of(bidirectional: bool, input_size: int = 3, hidden_size: int = 4) -> DocumentGru:

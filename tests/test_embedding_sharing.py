@@ -4,9 +4,8 @@ import copy
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from slow_step_for_tests import assert_equal_outputs, slow_step
-from tiny import (
+from helpers.slow_step import assert_equal_outputs, slow_step
+from helpers.tiny import (
     FAMILIES,
     OBJECTIVE,
     VOCABULARY,
@@ -17,10 +16,11 @@ from tiny import (
     tiny_text,
     uniforms_for,
 )
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.sharing.release import write_release
+from modeling_electra_rtd.release.write import write_release
 
 
 SHARINGS = ("none", "tied", "tied_words", "all", "gdes")

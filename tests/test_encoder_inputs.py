@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import (
+from helpers.tiny import (
     ALL_FAMILIES,
     OBJECTIVE,
     OWN_ATTENTION,
@@ -21,9 +21,9 @@ from modeling_electra_rtd import (
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
 )
-from modeling_electra_rtd.cpu_attention import ATTENTION
-from modeling_electra_rtd.encoder_inputs import check_attention, document_attention_mask, positions_from
-from modeling_electra_rtd.generators import TwoTowerGenerator
+from modeling_electra_rtd.model.cpu_attention import ATTENTION
+from modeling_electra_rtd.model.encoder_inputs import check_attention, document_attention_mask, positions_from
+from modeling_electra_rtd.model.generators import TwoTowerGenerator
 from modeling_electra_rtd.pretraining.recipes import ModelRecipe
 
 

@@ -5,23 +5,16 @@ import math
 
 import pytest
 import torch
+from helpers.checkpoints import saved_pair
+from helpers.tiny import FAMILIES, tiny_config, tiny_pair, tiny_text, tiny_tokenizer
 from safetensors.torch import load_file, save_file
-from test_repository import REMOTE_CODE
-from tiny import FAMILIES, tiny_config, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
-from modeling_electra_rtd import ElectraRtdForPreTraining
-from modeling_electra_rtd.sharing import export as export_module
-from modeling_electra_rtd.sharing import release as release_module
-from modeling_electra_rtd.sharing.export import export
-from modeling_electra_rtd.sharing.stock_loading import probe_ids
-
-
-def saved_pair(folder, family: str = "electra", **objective) -> ElectraRtdForPreTraining:
-    model = tiny_pair(family, **objective)
-    model.save_pretrained(folder)
-    tiny_tokenizer(folder)
-    return model
+from modeling_electra_rtd.release import export as export_module
+from modeling_electra_rtd.release import write as release_module
+from modeling_electra_rtd.release.export import export
+from modeling_electra_rtd.release.remote_code import remote_code_files
+from modeling_electra_rtd.release.verify import probe_ids
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -35,7 +28,7 @@ def test_a_release_is_two_stock_checkpoints(family, sharing, remote_code, tmp_pa
     assert all(not entry["missing"] for entry in report.values())
 
     stock_files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    code = {f"{name}.py" for name in REMOTE_CODE} if remote_code else set()
+    code = set(remote_code_files()) if remote_code else set()
     assert {path.name for path in release.iterdir()} == stock_files | code | {"generator", "README.md"}
     assert {path.name for path in (release / "generator").iterdir()} == stock_files
     batch = tiny_text()

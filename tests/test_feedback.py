@@ -5,9 +5,8 @@ import json
 
 import pytest
 import torch
-from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model
-from safetensors.torch import load_file
-from tiny import (
+from helpers.blocks import random_blocks, tiny_arguments, tiny_joint_model
+from helpers.tiny import (
     ALL_FAMILIES,
     FAMILIES,
     MASK,
@@ -18,20 +17,21 @@ from tiny import (
     tiny_text,
     uniforms_for,
 )
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import ElectraConfig
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdTrainer
-from modeling_electra_rtd.corruption import (
+from modeling_electra_rtd.model.corruption import (
     ChosenPositions,
     candidate_positions,
     choose_positions,
     mask_tokens,
     split_uniforms,
 )
-from modeling_electra_rtd.feedback import PolicyGradient, check_reads_embeddings, relaxed_samples
-from modeling_electra_rtd.sharing.release import write_release
+from modeling_electra_rtd.model.feedback import PolicyGradient, check_reads_embeddings, relaxed_samples
+from modeling_electra_rtd.release.write import write_release
 
 
 KINDS = ("reinforce", "gumbel_softmax")
@@ -244,7 +244,7 @@ def test_the_generator_makes_the_discriminators_task_harder(kind):
 def test_parts_of_a_batch_add_up(kind, monkeypatch):
     # Noise that does not depend on who draws it.
     monkeypatch.setattr(
-        "modeling_electra_rtd.feedback.relaxed_samples", lambda log_probs, *_: (log_probs / 2).softmax(-1)
+        "modeling_electra_rtd.model.feedback.relaxed_samples", lambda log_probs, *_: (log_probs / 2).softmax(-1)
     )
     model, batch = tiny_pair("electra", generator_feedback=kind), tiny_text()
     output, whole = step(model, batch)

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from finetuning_for_tests import checkpoint
-from tiny import tiny_tokenizer
+from helpers.finetuning import checkpoint
+from helpers.tiny import tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from modeling_electra_rtd.finetuning import task_run as module
+from modeling_electra_rtd.common.recipe_files import configuration_folder
+from modeling_electra_rtd.finetuning import seed_run as module
 from modeling_electra_rtd.finetuning.own_task import own_task
 from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.recipes import kind_options, read_finetuning_recipe
 from modeling_electra_rtd.finetuning.run import finetune
-from modeling_electra_rtd.finetuning.task_set import finetune_set, read_diagnostics
+from modeling_electra_rtd.finetuning.suite import finetune_set, read_diagnostics
 from modeling_electra_rtd.finetuning.tasks import TASKS
-from modeling_electra_rtd.recipe_files import configuration_folder
 
 
 QUICK = {"num_train_epochs": 12, "learning_rate": 1e-2, "per_device_train_batch_size": 8, "disable_tqdm": True}

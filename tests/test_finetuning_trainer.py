@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from finetuning_for_tests import checkpoint, trainer_of
-from tiny import tiny_tokenizer
+from helpers.finetuning import checkpoint, trainer_of
+from helpers.tiny import tiny_tokenizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from modeling_electra_rtd.finetuning.question_answering import QuestionAnswering
-from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
-from modeling_electra_rtd.finetuning.tagging import Tagging
+from modeling_electra_rtd.finetuning.kinds.question_answering import QuestionAnswering
+from modeling_electra_rtd.finetuning.kinds.sequence_classification import SequenceClassification
+from modeling_electra_rtd.finetuning.kinds.tagging import Tagging
 from modeling_electra_rtd.finetuning.tasks import TASKS
 from modeling_electra_rtd.finetuning.trainer import ShuffledBatches
 from modeling_electra_rtd.finetuning.training_args import FinetuningArguments

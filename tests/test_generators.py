@@ -5,8 +5,8 @@ import re
 
 import pytest
 import torch
-from slow_step_for_tests import assert_equal_outputs, slow_step
-from tiny import (
+from helpers.slow_step import assert_equal_outputs, slow_step
+from helpers.tiny import (
     FAMILIES,
     OBJECTIVE,
     SPECIAL,
@@ -20,7 +20,7 @@ from tiny import (
 )
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.corruption import candidate_positions, choose_positions, drawing_bias
+from modeling_electra_rtd.model.corruption import candidate_positions, choose_positions, drawing_bias
 
 
 def proposal_of(model, input_ids, **inputs):

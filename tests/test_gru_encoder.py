@@ -7,12 +7,11 @@ import sys
 
 import pytest
 import torch
-from blocks_for_tests import random_blocks, tiny_arguments
 from datasets import Dataset
-from finetuning_for_tests import trainer_of
-from release_for_tests import REFUSE, stepped
-from safetensors.torch import load_file
-from tiny import (
+from helpers.blocks import random_blocks, tiny_arguments
+from helpers.finetuning import trainer_of
+from helpers.release import REFUSE, stepped
+from helpers.tiny import (
     MASK,
     OBJECTIVE,
     PAD,
@@ -24,6 +23,7 @@ from tiny import (
     tiny_tokenizer,
     uniforms_for,
 )
+from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import (
     AutoConfig,
@@ -42,17 +42,17 @@ from modeling_electra_rtd import (
     GruEncoderConfig,
     GruEncoderModel,
 )
-from modeling_electra_rtd.backbones import generator_config_for
-from modeling_electra_rtd.corruption import slots_per_row
 from modeling_electra_rtd.data.collator import IndexedBlocks
+from modeling_electra_rtd.finetuning.kinds.multiple_choice import MultipleChoice
+from modeling_electra_rtd.finetuning.kinds.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.layerwise import learning_rate_exponents
-from modeling_electra_rtd.finetuning.multiple_choice import MultipleChoice
-from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.tasks import TASKS
+from modeling_electra_rtd.model.backbones import generator_config_for
+from modeling_electra_rtd.model.corruption import slots_per_row
 from modeling_electra_rtd.pretraining.step_cost import DISCRIMINATOR, GENERATOR, count_step
 from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
-from modeling_electra_rtd.sharing.export import export
-from modeling_electra_rtd.sharing.scan import uploadable_files
+from modeling_electra_rtd.release.export import export
+from modeling_electra_rtd.release.scan import uploadable_files
 
 
 both = pytest.mark.parametrize("bidirectional", [False, True])

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 import torch
-from release_for_tests import quick_export
+from helpers.release import quick_export
+from helpers.tiny import randomize, tiny_config, tiny_pair, tiny_tokenizer
 from safetensors.torch import load_file, save_file
-from tiny import randomize, tiny_config, tiny_pair, tiny_tokenizer
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -17,7 +17,7 @@ from transformers import (
     ElectraForPreTraining,
 )
 
-from modeling_electra_rtd.finetuning.heads import fresh, load_with_new_head
+from modeling_electra_rtd.finetuning.kinds.heads import fresh, load_with_new_head
 
 
 @pytest.mark.parametrize("family", ["electra", "modernbert"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from modeling_electra_rtd.pair_output import ElectraRtdForPreTrainingOutput
+from modeling_electra_rtd.model.output import ElectraRtdForPreTrainingOutput
 from modeling_electra_rtd.pretraining.health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 
 

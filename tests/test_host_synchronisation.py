@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from blocks_for_tests import tiny_arguments
-from tiny import FAMILIES, tiny_packed, tiny_pair
+from helpers.blocks import tiny_arguments
+from helpers.tiny import FAMILIES, tiny_packed, tiny_pair
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_electra_rtd.pretraining.health import RtdTelemetry

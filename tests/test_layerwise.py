@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_config
+from helpers.tiny import tiny_config
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,

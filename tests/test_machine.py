@@ -9,8 +9,8 @@ import torch
 import torch._functorch.config
 from torch import nn
 
-from modeling_electra_rtd import machine
-from modeling_electra_rtd.machine import environment, keep_freed_memory, recompute_for_products, tune_cpu_memory
+from modeling_electra_rtd.common import machine
+from modeling_electra_rtd.common.machine import environment, keep_freed_memory, recompute_for_products, tune_cpu_memory
 
 
 def test_a_record_names_hardware_versions_and_commit():

@@ -10,12 +10,12 @@ import itertools
 import pytest
 import torch
 import torch._dynamo
-from tiny import ALL_FAMILIES, OBJECTIVE, tiny_config, tiny_text
+from helpers.tiny import ALL_FAMILIES, OBJECTIVE, tiny_config, tiny_text
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.objectives import OBJECTIVES
-from modeling_electra_rtd.pair_rules import CHOICES
+from modeling_electra_rtd.model.objectives import OBJECTIVES
+from modeling_electra_rtd.model.rules import CHOICES
 
 
 # Electric needs a noise that it knows everywhere; the others have the reference's.

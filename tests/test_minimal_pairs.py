@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from tiny import stock_discriminator_logits, tiny_pair, tiny_tokenizer
+from helpers.tiny import stock_discriminator_logits, tiny_pair, tiny_tokenizer
 from torch.nn import functional
 
-from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing.minimal_pairs import Outcomes
-from modeling_electra_rtd.sharing.text_scores import TextScore
+from modeling_electra_rtd.cli.main import main
+from modeling_electra_rtd.inspection.minimal_pairs import Outcomes
+from modeling_electra_rtd.inspection.scores import TextScore
 
 
 ROWS = [

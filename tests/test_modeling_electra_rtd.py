@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
-from slow_step_for_tests import assert_equal_outputs, slow_step
-from tiny import (
+from helpers.slow_step import assert_equal_outputs, slow_step
+from helpers.tiny import (
     FAMILIES,
     OBJECTIVE,
     PAD,
@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import ElectraForPreTraining, PreTrainedModel
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdDiscriminator, ElectraRtdForPreTraining
-from modeling_electra_rtd.corruption import number_of_uniforms
+from modeling_electra_rtd.model.corruption import number_of_uniforms
 
 
 # Heads.

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from finetuning_for_tests import checkpoint, trainer_of
-from tiny import tiny_tokenizer
+from helpers.finetuning import checkpoint, trainer_of
+from helpers.tiny import tiny_tokenizer
 from torch.nn import functional as F
 from transformers import AutoTokenizer, pipeline
 
+from modeling_electra_rtd.finetuning.kinds.multi_label_classification import MultiLabelClassification
 from modeling_electra_rtd.finetuning.layerwise import layerwise_groups
-from modeling_electra_rtd.finetuning.multi_label_classification import MultiLabelClassification
 from modeling_electra_rtd.finetuning.own_task import explain, own_task
 from modeling_electra_rtd.finetuning.run import finetune
 from modeling_electra_rtd.finetuning.scoring import compute

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from datasets import Dataset
-from finetuning_for_tests import checkpoint, trainer_of
-from tiny import tiny_tokenizer
+from helpers.finetuning import checkpoint, trainer_of
+from helpers.tiny import tiny_tokenizer
 
-from modeling_electra_rtd.finetuning.multiple_choice import MultipleChoice
+from modeling_electra_rtd.finetuning.kinds.multiple_choice import MultipleChoice
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 

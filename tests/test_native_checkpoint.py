@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from release_for_tests import REFUSE
+from helpers.release import REFUSE
+from helpers.tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
 from safetensors.torch import load_file
-from tiny import FAMILIES, tiny_pair, tiny_text, tiny_tokenizer
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdDiscriminator, ElectraRtdForPreTraining
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny import (
+from helpers.tiny import (
     FAMILIES,
     MASK,
     OBJECTIVE,
@@ -18,14 +18,14 @@ from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.corruption import (
+from modeling_electra_rtd.model.corruption import (
     candidate_positions,
     choose_positions,
     drawing_bias,
     mask_tokens,
     split_uniforms,
 )
-from modeling_electra_rtd.objectives import OBJECTIVES, token_losses
+from modeling_electra_rtd.model.objectives import OBJECTIVES, token_losses
 
 
 def step(model):
@@ -126,7 +126,7 @@ def test_rtd_mlm_is_both():
 
 @pytest.mark.parametrize("rows", [3, 1024], ids=["in shares", "at once"])
 def test_all_tokens_mlm_mixes_copying_and_predicting(rows, monkeypatch):
-    monkeypatch.setattr("modeling_electra_rtd.objectives._ROWS_OF_LOGITS", rows)
+    monkeypatch.setattr("modeling_electra_rtd.model.objectives._ROWS_OF_LOGITS", rows)
     model = tiny_pair("electra", objective="all_tokens_mlm", generator_loss_weight=0, embedding_sharing="none")
     batch, output, _, _ = step(model)
     ids, read, tokens = batch["input_ids"], output.corrupted_input_ids, batch["attention_mask"].bool()

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model
+from helpers.blocks import random_blocks, tiny_arguments, tiny_joint_model
 from torch.optim import AdamW, Muon
 
 from modeling_electra_rtd.data.collator import BlockCollator

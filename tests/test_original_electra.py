@@ -4,7 +4,7 @@ the converted networks against a forward of the original graph in NumPy."""
 import numpy
 import pytest
 import torch
-from original_for_tests import (
+from helpers.original import (
     GENERATOR_HEADS,
     GENERATOR_LAYERS,
     HEADS,
@@ -15,18 +15,18 @@ from original_for_tests import (
     generator_logits,
     original_checkpoint,
 )
-from tiny import VOCABULARY, tiny_pair, tiny_text, tiny_tokenizer
+from helpers.tiny import VOCABULARY, tiny_pair, tiny_text, tiny_tokenizer
 from transformers import ElectraConfig
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.sharing.original_electra import (
+from modeling_electra_rtd.conversion.original_electra import (
     hyperparameters,
     original_variables,
     pair_config,
     read_pair,
     variable_of,
 )
-from modeling_electra_rtd.sharing.tensorflow_bundle import TensorBundle, write_bundle
+from modeling_electra_rtd.conversion.tensorflow_bundle import TensorBundle, write_bundle
 
 
 TOLD = {"attention_heads": HEADS, "generator_attention_heads": GENERATOR_HEADS}

@@ -6,16 +6,17 @@ import json
 import pytest
 import torch
 from datasets import Dataset
+from helpers.pipeline import TEXT, probabilities
+from helpers.tiny import UNK, VOCABULARY, WORDS, randomize, tiny_electra_config, tiny_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pipeline_for_tests import TEXT, probabilities
-from tiny import UNK, VOCABULARY, WORDS, randomize, tiny_electra_config, tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import ElectraForPreTraining, PreTrainedTokenizerFast, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_electra_rtd import ReplacedTokenDetectionPipeline, precision
-from modeling_electra_rtd.pipeline_electra_rtd import TASK, windows_over
+from modeling_electra_rtd import ReplacedTokenDetectionPipeline
+from modeling_electra_rtd.model import precision
+from modeling_electra_rtd.model.pipeline_electra_rtd import TASK, windows_over
 
 
 TOKENS = "the cat sat on a mat and the dog ##s sat on the cat ##s .".split()

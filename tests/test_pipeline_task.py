@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
-from pipeline_for_tests import TEXT, probabilities
-from release_for_tests import quick_export
-from tiny import ALL_FAMILIES, FAMILIES, VOCABULARY, tiny_config, tiny_pair, tiny_tokenizer
+from helpers.pipeline import TEXT, probabilities
+from helpers.release import quick_export
+from helpers.tiny import ALL_FAMILIES, FAMILIES, VOCABULARY, tiny_config, tiny_pair, tiny_tokenizer
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from modeling_electra_rtd import ElectraRtdDiscriminator, ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.pipeline_electra_rtd import TASK
-from modeling_electra_rtd.sharing.pipeline_task import DiscriminatorLoader
+from modeling_electra_rtd.inspection.pipeline_task import DiscriminatorLoader
+from modeling_electra_rtd.model.pipeline_electra_rtd import TASK
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,19 @@ import dataclasses
 import json
 
 import pytest
-from test_calibration import RATES
-from test_cli import MODEL, fails
-from tiny import OBJECTIVE, tiny_config, tiny_tokenizer
+from helpers.calibration import RATES
+from helpers.cli import MODEL, fails
+from helpers.tiny import OBJECTIVE, tiny_config, tiny_tokenizer
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
+from modeling_electra_rtd.common.machine import environment
 from modeling_electra_rtd.data.blocks import read_manifest
 from modeling_electra_rtd.data.tokenization import load_tokenizer
-from modeling_electra_rtd.machine import environment
+from modeling_electra_rtd.pretraining.building import build_model, pair_config
 from modeling_electra_rtd.pretraining.calibration import Calibration, save_calibration
 from modeling_electra_rtd.pretraining.plan import plan, planned_config
 from modeling_electra_rtd.pretraining.recipes import read_recipe
-from modeling_electra_rtd.pretraining.run import build_model, pair_config
 
 
 # Of a machine whose matrix products take twice as long in fp32.

@@ -66,10 +66,10 @@ matplotlib.use("svg")
 import modeling_electra_rtd
 for name in modeling_electra_rtd.__all__:
     getattr(modeling_electra_rtd, name)
-import modeling_electra_rtd.cli, modeling_electra_rtd.finetuning.run, modeling_electra_rtd.finetuning.task_set
+import modeling_electra_rtd.cli, modeling_electra_rtd.finetuning.run, modeling_electra_rtd.finetuning.suite
 import modeling_electra_rtd.pretraining.run, modeling_electra_rtd.pretraining.trainer, modeling_electra_rtd.quickstart
-import modeling_electra_rtd.sharing.export, modeling_electra_rtd.sharing.model_card
-import modeling_electra_rtd.sharing.model_push
+import modeling_electra_rtd.release.export, modeling_electra_rtd.release.card
+import modeling_electra_rtd.release.from_memory
 assert "matplotlib.pyplot" not in sys.modules
 assert "matplotlib.figure" not in sys.modules
 assert matplotlib.get_backend() == "svg", matplotlib.get_backend()

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from modeling_electra_rtd import ElectraRtdTrainingArguments, precision
+from modeling_electra_rtd import ElectraRtdTrainingArguments
 from modeling_electra_rtd.finetuning.training_args import FinetuningArguments
-from modeling_electra_rtd.precision import faster_of, matrix_rates, precision_facts, resolve_precision
+from modeling_electra_rtd.model import precision
+from modeling_electra_rtd.model.precision import faster_of, matrix_rates, precision_facts, resolve_precision
 
 
 NATIVE = {"fp32": 150e9, "bf16": 400e9}

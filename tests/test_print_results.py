@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling_electra_rtd.asked import read_json
+from modeling_electra_rtd.common.asked import read_json
 from modeling_electra_rtd.finetuning.report import markdown_table
 
 

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from modeling_electra_rtd import quickstart as module
-from modeling_electra_rtd.checkpoint_layout import holds_pair
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.data.blocks import prepare_blocks
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
+from modeling_electra_rtd.model.checkpoint_layout import holds_pair
 from modeling_electra_rtd.quickstart import FEWEST_TOKENS, quickstart, quickstart_documents, unigram_loss, verdict
 
 

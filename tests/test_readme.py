@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from calibration_for_tests import measure_little
-from corpus_for_tests import SMALL_RUN, write_corpus
-from test_run import google_like_pair
+from helpers.calibration import measure_little
+from helpers.checkpoints import google_like_pair
+from helpers.corpus import SMALL_RUN, write_corpus
 from transformers import AutoTokenizer
 
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.finetuning.report import markdown_table
 
 

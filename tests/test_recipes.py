@@ -6,15 +6,9 @@ import pytest
 import yaml
 
 from modeling_electra_rtd import ElectraRtdTrainingArguments
-from modeling_electra_rtd.pair_rules import CHOICES
-from modeling_electra_rtd.pretraining.recipes import (
-    DataRecipe,
-    ModelRecipe,
-    build_recipe,
-    model_config,
-    read_recipe,
-)
-from modeling_electra_rtd.recipe_files import configuration_folder, find_recipe
+from modeling_electra_rtd.common.recipe_files import configuration_folder, find_recipe
+from modeling_electra_rtd.model.rules import CHOICES
+from modeling_electra_rtd.pretraining.recipes import DataRecipe, ModelRecipe, build_recipe, model_config, read_recipe
 
 
 SHIPPED = sorted(path.stem for path in (configuration_folder() / "pretrain").glob("*.yaml"))
@@ -52,7 +46,7 @@ def test_every_shipped_recipe_is_valid(name):
     ],
 )
 def test_the_paper_recipes_are_the_papers(name, values):
-    from modeling_electra_rtd.backbones import generator_config_for
+    from modeling_electra_rtd.model.backbones import generator_config_for
 
     recipe = read_recipe(name)
     training = recipe.training

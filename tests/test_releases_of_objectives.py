@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 import transformers
-from release_for_tests import quick_export
-from tiny import FAMILIES, randomize, tiny_pair, tiny_text, tiny_tokenizer, uniforms_for
+from helpers.release import quick_export
+from helpers.tiny import FAMILIES, randomize, tiny_pair, tiny_text, tiny_tokenizer, uniforms_for
 from transformers import AutoModelForMaskedLM
 from transformers.utils import logging
 
@@ -17,12 +17,12 @@ from modeling_electra_rtd import (
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
 )
-from modeling_electra_rtd.checkpoint_layout import holds_pair
-from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.cpu_attention import use_stock_layers
-from modeling_electra_rtd.sharing import hub
-from modeling_electra_rtd.sharing.demo import has_generator, load_detector
-from modeling_electra_rtd.sharing.inspect import inspect_text
+from modeling_electra_rtd.cli.main import main
+from modeling_electra_rtd.inspection.demo import has_generator, load_detector
+from modeling_electra_rtd.inspection.tokens import inspect_text
+from modeling_electra_rtd.model.checkpoint_layout import holds_pair
+from modeling_electra_rtd.model.cpu_attention import use_stock_layers
+from modeling_electra_rtd.release import upload as hub
 
 
 logging.set_verbosity_error()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from release_for_tests import FLAG_PROCESS, REFUSE, check_what_a_stranger_saw, released, stepped
+from helpers.release import FLAG_PROCESS, REFUSE, check_what_a_stranger_saw, released, stepped
+from helpers.tiny import FAMILIES, tiny_text
 from safetensors.torch import load_file
-from tiny import FAMILIES, tiny_text
 from transformers import (
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
@@ -28,12 +28,12 @@ from modeling_electra_rtd import (
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
 )
-from modeling_electra_rtd.checkpoint_layout import holds_pair
-from modeling_electra_rtd.finetuning.heads import load_with_new_head
-from modeling_electra_rtd.sharing.export import export
-from modeling_electra_rtd.sharing.inspect import load_for_inspection
-from modeling_electra_rtd.sharing.remote_code import remote_code_files
-from modeling_electra_rtd.sharing.scan import uploadable_files
+from modeling_electra_rtd.finetuning.kinds.heads import load_with_new_head
+from modeling_electra_rtd.inspection.tokens import load_for_inspection
+from modeling_electra_rtd.model.checkpoint_layout import holds_pair
+from modeling_electra_rtd.release.export import export
+from modeling_electra_rtd.release.remote_code import remote_code_files
+from modeling_electra_rtd.release.scan import uploadable_files
 
 
 # A pair that saves its own code leaves out what only the pipeline needs.

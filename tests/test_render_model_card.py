@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.cards import RECORDS, ROOT, cells
 from huggingface_hub import ModelCard
-from test_model_card import RECORDS, ROOT, cells
 
 
 RUNS = sorted(path.parent.name for path in RECORDS.glob("*/run.json"))

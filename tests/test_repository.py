@@ -9,185 +9,39 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from modeling_electra_rtd.release.remote_code import remote_code_files
 
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "modeling_electra_rtd"
 
-# Data flows one way: a module imports only modules that stand before it here.
-FLOW = [
-    "verbs",
-    "precision",
-    "machine",
-    "cpu_dropout",
-    "encoder_inputs",
-    "vocabulary",
-    "text_encoding",
-    "cpu_attention",
-    "stock_models",
-    "small_encoders",
-    "derived_backbones",
-    "document_gru",
-    "gru_encoder",
-    "backbones",
-    "recipe_files",
-    "asked",
-    "corruption",
-    "objectives",
-    "checkpoint_layout",
-    "pair_rules",
-    "configuration_electra_rtd",
-    "embedding_sharing",
-    "release_push",
-    "generators",
-    "feedback",
-    "discriminator",
-    "pair_loading",
-    "pair_output",
-    "modeling_electra_rtd",
-    "pipeline_electra_rtd",
-    "model_reference",
-    "data.new_folder",
-    "data.workers",
-    "data.text_files",
-    "data.separated_values",
-    "data.tables",
-    "data.shares",
-    "data.documents",
-    "data.word_cache",
-    "data.encoding",
-    "data.tokenization",
-    "data.unknown_tokens",
-    "data.characters",
-    "data.tokenizer_training",
-    "data.packing",
-    "data.block_writing",
-    "data.remarks",
-    "data.blocks",
-    "data.word_starts",
-    "data.collator",
-    "data.streaming",
-    "pretraining.plots",
-    "pretraining.training_args",
-    "pretraining.time_budget",
-    "finetuning.tasks",
-    "finetuning.report",
-    "sharing.stock_loading",
-    "sharing.remote_code",
-    "sharing.scan",
-    "sharing.hub_client",
-    "sharing.hub",
-    "sharing.release",
-    "sharing.card_records",
-    "sharing.model_card",
-    "sharing.model_push",
-    "pretraining.optimization",
-    "pretraining.schedules",
-    "pretraining.health",
-    "pretraining.checkpoints",
-    "pretraining.release_pushes",
-    "pretraining.checkpointing",
-    "pretraining.trainer",
-    "pretraining.recipes",
-    "pretraining.resuming",
-    "pretraining.run",
-    "pretraining.step_cost",
-    "pretraining.calibration",
-    "pretraining.plan",
-    "finetuning.task_kind",
-    "finetuning.heads",
-    "finetuning.layerwise",
-    "finetuning.training_args",
-    "finetuning.trainer",
-    "finetuning.tag_schemes",
-    "finetuning.metrics.classification.classification",
-    "finetuning.metrics.correlation.correlation",
-    "finetuning.metrics.entities.entities",
-    "finetuning.metrics.multi_label.multi_label",
-    "finetuning.metrics.squad.squad",
-    "finetuning.metrics.squad_v2.squad_v2",
-    "finetuning.metrics.summaries.summaries",
-    "finetuning.metrics.tags.tags",
-    "finetuning.metrics.translations.translations",
-    "finetuning.scoring",
-    "finetuning.squad_files",
-    "finetuning.token_files",
-    "finetuning.token_layouts",
-    "finetuning.reading",
-    "finetuning.own_columns",
-    "finetuning.own_labels",
-    "finetuning.own_task",
-    "finetuning.sequence_classification",
-    "finetuning.multi_label_classification",
-    "finetuning.tagging",
-    "finetuning.question_answering",
-    "finetuning.multiple_choice",
-    "finetuning.extractive_summarization",
-    "finetuning.sequence_to_sequence",
-    "finetuning.recipes",
-    "finetuning.submission",
-    "finetuning.task_run",
-    "finetuning.run",
-    "finetuning.task_set",
-    "finetuning.word_order",
-    "sharing.export",
-    "sharing.crc32c",
-    "sharing.tensorflow_bundle",
-    "sharing.original_electra",
-    "sharing.deberta_v3",
-    "sharing.convert",
-    "sharing.pipeline_task",
-    "sharing.inspect",
-    "sharing.inspect_views",
-    "sharing.text_scores",
-    "sharing.minimal_pairs",
-    "sharing.demo",
-    "sharing.demo_app",
-    "sharing.space",
+# A file imports nothing from a folder that stands after its own here.
+FOLDERS = (
+    "model",
+    "common",
+    "data",
+    "finetuning",
+    "release",
+    "pretraining",
+    "conversion",
+    "inspection",
     "quickstart",
-    "data.verbs",
-    "pretraining.verbs",
-    "finetuning.verbs",
-    "sharing.verbs",
     "cli",
-]
-
+)
 # A model pushes itself as a release, where the package is at hand; remote code falls back to what transformers does.
-DOWNSTREAM = {("release_push", "sharing.model_push")}
-
-# These travel to the Hub as remote code, where only flat siblings and what transformers itself needs can be imported.
-REMOTE_CODE = [
-    "backbones",
-    "checkpoint_layout",
-    "configuration_electra_rtd",
-    "corruption",
-    "cpu_attention",
-    "cpu_dropout",
-    "derived_backbones",
-    "discriminator",
-    "document_gru",
-    "embedding_sharing",
-    "encoder_inputs",
-    "feedback",
-    "generators",
-    "gru_encoder",
-    "modeling_electra_rtd",
-    "objectives",
-    "pair_loading",
-    "pair_output",
-    "pair_rules",
-    "pipeline_electra_rtd",
-    "precision",
-    "release_push",
-    "small_encoders",
-    "stock_models",
-    "text_encoding",
-    "vocabulary",
-]
+DOWNSTREAM = {("model.push", "release.from_memory")}
+# What remote code can import beside its siblings: what transformers itself needs.
 REMOTE_CODE_REQUIRES = {"torch", "transformers", "huggingface_hub"}
+MODULES = sorted(
+    path.relative_to(ROOT / PACKAGE).with_suffix("").as_posix().replace("/", ".")
+    for path in (ROOT / PACKAGE).rglob("*.py")
+    if path.name != "__init__.py"
+)
 
 
 def module_path(module: str) -> Path:
@@ -204,7 +58,7 @@ def imports_of(module: str) -> Iterator[tuple[int, str, str]]:
 
 
 def imported_modules(module: str) -> Iterator[str]:
-    """Modules of the package that `module` imports, named as in FLOW."""
+    """Modules of the package that `module` imports, by their names below it."""
     for level, target, name in imports_of(module):
         if level:
             parents = module.split(".")[:-level]
@@ -282,27 +136,46 @@ def readme() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_every_module_has_its_place_in_the_flow():
-    modules = {
-        path.relative_to(ROOT / PACKAGE).with_suffix("").as_posix().replace("/", ".")
-        for path in (ROOT / PACKAGE).rglob("*.py")
-        if path.name != "__init__.py"
-    }
-    assert modules == set(FLOW)
+def folder_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-@pytest.mark.parametrize("module", FLOW)
-def test_imports_point_upstream(module):
-    later = set(imported_modules(module)) - set(FLOW[: FLOW.index(module)])
+def test_every_module_lies_in_a_folder_of_the_order():
+    assert {folder_of(module) for module in MODULES} == set(FOLDERS)
+
+
+def test_the_package_names_its_folders_in_their_order():
+    described = ast.get_docstring(ast.parse((ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+    assert ", ".join(FOLDERS) in " ".join(described.split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_from_a_later_folder(module):
+    here = FOLDERS.index(folder_of(module))
+    later = {target for target in imported_modules(module) if FOLDERS.index(folder_of(target)) > here}
     later -= {target for source, target in DOWNSTREAM if source == module}
-    assert not later, f"{module} imports {sorted(later)}, which do not stand before it in FLOW"
+    assert not later, f"{module} imports {sorted(later)}, of folders that stand after its own in {FOLDERS}"
 
 
-@pytest.mark.parametrize("module", REMOTE_CODE)
-def test_model_files_can_travel_as_remote_code(module):
+def test_no_cycle_of_imports():
+    graph = {
+        module: {target for target in imported_modules(module) if (module, target) not in DOWNSTREAM}
+        for module in MODULES
+    }
+    # Raises CycleError, which names the modules of the cycle.
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_model_is_what_travels():
+    files = {f"{module.removeprefix('model.')}.py" for module in MODULES if folder_of(module) == "model"}
+    assert set(remote_code_files()) == files
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if folder_of(module) == "model"])
+def test_the_model_is_closed(module):
     for level, target, name in imports_of(module):
         if level:
-            assert level == 1 and target in REMOTE_CODE, f"{module}: write `from .sibling import {name}`"
+            assert level == 1 and f"model.{target}" in MODULES, f"{module}: write `from .sibling import {name}`"
         else:
             package = target.split(".")[0]
             if (module, target.partition(".")[2]) in DOWNSTREAM:

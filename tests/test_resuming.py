@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpus_for_tests import SMALL_RUN, write_corpus
+from helpers.corpus import SMALL_RUN, write_corpus
 from safetensors.torch import load_file
 
-from modeling_electra_rtd import precision
 from modeling_electra_rtd.data import shares
 from modeling_electra_rtd.data.blocks import prepare_blocks
+from modeling_electra_rtd.model import precision
 from modeling_electra_rtd.pretraining.recipes import build_recipe
 from modeling_electra_rtd.pretraining.run import pretrain
 

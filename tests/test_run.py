@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpus_for_tests import SMALL_RUN, write_corpus
+from helpers.checkpoints import google_like_pair
+from helpers.corpus import SMALL_RUN, write_corpus
+from helpers.tiny import tiny_pair
 from safetensors.torch import load_file
-from tiny import tiny_pair
-from transformers import AutoModel, AutoTokenizer, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+from transformers import AutoModel, AutoTokenizer
 
+from modeling_electra_rtd.common.recipe_files import configuration_folder
 from modeling_electra_rtd.data.tokenizer_training import train_tokenizer
+from modeling_electra_rtd.pretraining.building import build_model
 from modeling_electra_rtd.pretraining.plan import planned_config
 from modeling_electra_rtd.pretraining.recipes import build_recipe, read_recipe
-from modeling_electra_rtd.pretraining.run import build_model, evaluate, load_data, pretrain
+from modeling_electra_rtd.pretraining.run import evaluate, load_data, pretrain
 from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
-from modeling_electra_rtd.recipe_files import configuration_folder
 
 
 SHIPPED = sorted(path.stem for path in (configuration_folder() / "pretrain").glob("*.yaml"))
@@ -36,21 +38,6 @@ def recipe(data, folder: Path, model: dict | None = None, **training):
         "training": {"output_dir": str(folder), **SMALL_RUN, **training},
     }
     return build_recipe(values)
-
-
-def google_like_pair(folder: Path, vocab_size: int) -> tuple[str, str]:
-    """Two stock checkpoints whose embedding tables differ."""
-    sizes = {
-        "vocab_size": vocab_size,
-        "embedding_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    torch.manual_seed(0)
-    ElectraForPreTraining(ElectraConfig(hidden_size=32, **sizes)).save_pretrained(folder / "discriminator")
-    ElectraForMaskedLM(ElectraConfig(hidden_size=16, **sizes)).save_pretrained(folder / "generator")
-    return str(folder / "discriminator"), str(folder / "generator")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

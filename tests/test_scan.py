@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 import torch
+from helpers.tiny import tiny_config, tiny_pair, tiny_tokenizer
 from safetensors.torch import save_file
-from tiny import tiny_config, tiny_pair, tiny_tokenizer
 from transformers import ElectraForPreTraining
 
-from modeling_electra_rtd.sharing import scan
-from modeling_electra_rtd.sharing.remote_code import CUSTOM_PIPELINES, auto_map_of, remote_code_files
-from modeling_electra_rtd.sharing.scan import uploadable_files
+from modeling_electra_rtd.release import scan
+from modeling_electra_rtd.release.remote_code import CUSTOM_PIPELINES, auto_map_of, remote_code_files
+from modeling_electra_rtd.release.scan import uploadable_files
 
 
 TOKEN = "hf_" + "a1B2" * 9

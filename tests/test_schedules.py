@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 import torch
-from blocks_for_tests import random_blocks, tiny_arguments
-from tiny import tiny_pair, tiny_text, uniforms_for
+from helpers.blocks import random_blocks, tiny_arguments
+from helpers.tiny import tiny_pair, tiny_text, uniforms_for
 
-from modeling_electra_rtd.corruption import slots_per_row, split_uniforms
 from modeling_electra_rtd.data.collator import BlockCollator
+from modeling_electra_rtd.model.corruption import slots_per_row, split_uniforms
 from modeling_electra_rtd.pretraining.schedules import (
     StepShape,
     run_shapes,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from finetuning_for_tests import checkpoint
+from helpers.finetuning import checkpoint
 from transformers import AutoModel, AutoTokenizer
 
 

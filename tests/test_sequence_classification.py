@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from finetuning_for_tests import checkpoint, trainer_of
-from tiny import tiny_tokenizer
+from helpers.finetuning import checkpoint, trainer_of
+from helpers.tiny import tiny_tokenizer
 
-from modeling_electra_rtd.finetuning.sequence_classification import SequenceClassification
+from modeling_electra_rtd.finetuning.kinds.sequence_classification import SequenceClassification
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 

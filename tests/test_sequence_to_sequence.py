@@ -3,11 +3,11 @@
 import pytest
 import torch
 from datasets import Dataset
-from finetuning_for_tests import checkpoint, trainer_of
-from tiny import PAD, SEP, VOCABULARY, randomize, tiny_config, tiny_tokenizer
+from helpers.finetuning import checkpoint, trainer_of
+from helpers.tiny import PAD, SEP, VOCABULARY, randomize, tiny_config, tiny_tokenizer
 from transformers import DebertaV2Config, DebertaV2Model, EncoderDecoderModel, ModernBertModel
 
-from modeling_electra_rtd.finetuning.sequence_to_sequence import SequenceToSequence, detokenized, warm_started
+from modeling_electra_rtd.finetuning.kinds.sequence_to_sequence import SequenceToSequence, detokenized, warm_started
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 

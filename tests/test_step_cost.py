@@ -1,32 +1,17 @@
 """A step is counted as it is: FLOPs against the counter of torch and against formulas, memory against allocations."""
 
-import os
-
 import pytest
 import torch
-from tiny import ALL_FAMILIES, OBJECTIVE, tiny_config, tiny_electra_config, tiny_modernbert_config
+from helpers.step_cost import CONFIGS, pair, run
+from helpers.tiny import ALL_FAMILIES, OBJECTIVE, tiny_config, tiny_electra_config
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdForPreTraining, ElectraRtdTrainingArguments
-from modeling_electra_rtd.corruption import slots_per_row
-from modeling_electra_rtd.cpu_attention import use_cpu_layers
-from modeling_electra_rtd.machine import peak_resident_bytes
+from modeling_electra_rtd.common.machine import peak_resident_bytes
+from modeling_electra_rtd.model.corruption import slots_per_row
+from modeling_electra_rtd.model.cpu_attention import use_cpu_layers
 from modeling_electra_rtd.pretraining.step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, Step, count_step
-
-
-CONFIGS = {"electra": tiny_electra_config, "modernbert": tiny_modernbert_config}
-
-
-def pair(family: str, width: float | None = None, **objective) -> ElectraRtdConfig:
-    dropout = objective.pop("dropout", 0.0)
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob") if family == "electra" else ("attention_dropout",)
-    config = CONFIGS[family](**dict.fromkeys(names, dropout))
-    return ElectraRtdConfig.from_discriminator(config, width, **OBJECTIVE, **objective)
-
-
-def run(rows: int, **more) -> ElectraRtdTrainingArguments:
-    return ElectraRtdTrainingArguments(output_dir=os.devnull, use_cpu=True, per_device_train_batch_size=rows, **more)
 
 
 def real_step(config: ElectraRtdConfig, arguments: ElectraRtdTrainingArguments, length: int) -> Step:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny import (
+from helpers.tiny import (
     ALL_FAMILIES,
     FAMILIES,
     OBJECTIVE,
@@ -18,6 +17,7 @@ from tiny import (
     tiny_text,
     uniforms_for,
 )
+from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     MODEL_FOR_PRETRAINING_MAPPING,
@@ -36,9 +36,9 @@ from modeling_electra_rtd import (
     ElectraRtdForPreTraining,
     ElectraRtdGenerator,
 )
-from modeling_electra_rtd.cpu_attention import use_cpu_layers
-from modeling_electra_rtd.sharing.release import write_release
-from modeling_electra_rtd.stock_models import hidden_activation, masked_lm_head
+from modeling_electra_rtd.model.cpu_attention import use_cpu_layers
+from modeling_electra_rtd.model.stock_models import hidden_activation, masked_lm_head
+from modeling_electra_rtd.release.write import write_release
 
 
 @pytest.mark.parametrize("family", [*ALL_FAMILIES, "deberta-v2 not legacy"])

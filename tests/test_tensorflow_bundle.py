@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-from modeling_electra_rtd.sharing.crc32c import crc32c, masked
-from modeling_electra_rtd.sharing.tensorflow_bundle import TensorBundle, find_bundle, write_bundle
+from modeling_electra_rtd.conversion.crc32c import crc32c, masked
+from modeling_electra_rtd.conversion.tensorflow_bundle import TensorBundle, find_bundle, write_bundle
 
 
 # Written by TensorFlow 2.21 itself (tf.compat.v1.train.Saver, sharded over two devices).

@@ -5,21 +5,21 @@ import json
 
 import pytest
 from datasets import Dataset
-from tiny import randomize, tiny_electra_config
+from helpers.tiny import randomize, tiny_electra_config
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AddedToken, AutoTokenizer, ElectraForPreTraining, PreTrainedTokenizerFast
 
 from modeling_electra_rtd import ReplacedTokenDetectionPipeline
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.data.blocks import load_blocks, prepare_blocks, read_manifest
 from modeling_electra_rtd.data.streaming import stream_blocks
 from modeling_electra_rtd.data.tokenization import load_tokenizer, tokenizer_fingerprint
+from modeling_electra_rtd.finetuning.kinds.task_kind import TaskKind
 from modeling_electra_rtd.finetuning.recipes import KINDS
-from modeling_electra_rtd.finetuning.task_kind import TaskKind
 from modeling_electra_rtd.finetuning.tasks import TASKS
-from modeling_electra_rtd.sharing.inspect import inspect_text
-from modeling_electra_rtd.text_encoding import complete, control_tokens, own_special_tokens, reading_tokenizer
-from modeling_electra_rtd.vocabulary import vocabulary_size
+from modeling_electra_rtd.inspection.tokens import inspect_text
+from modeling_electra_rtd.model.text_encoding import complete, control_tokens, own_special_tokens, reading_tokenizer
+from modeling_electra_rtd.model.vocabulary import vocabulary_size
 
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from blocks_for_tests import random_blocks, tiny_arguments, tiny_joint_model
+from helpers.blocks import random_blocks, tiny_arguments, tiny_joint_model
 
 from modeling_electra_rtd.data.collator import IndexedBlocks
 from modeling_electra_rtd.pretraining import time_budget

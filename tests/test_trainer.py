@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from blocks_for_tests import TINY_VOCABULARY, random_blocks, tiny_arguments, tiny_joint_model
+from helpers.blocks import TINY_VOCABULARY, random_blocks, tiny_arguments, tiny_joint_model
 
-from modeling_electra_rtd.corruption import number_of_uniforms
 from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks
+from modeling_electra_rtd.model.corruption import number_of_uniforms
 from modeling_electra_rtd.pretraining.schedules import scheduled_value
 from modeling_electra_rtd.pretraining.trainer import ElectraRtdTrainer
 

@@ -3,11 +3,11 @@
 import logging
 
 import pytest
-from blocks_for_tests import tiny_arguments
+from helpers.blocks import tiny_arguments
 from transformers import TrainingArguments
 
 from modeling_electra_rtd import ElectraRtdTrainingArguments
-from modeling_electra_rtd.pretraining.training_args import steps_of
+from modeling_electra_rtd.common.training_arguments import steps_of
 
 
 def test_the_defaults_are_the_reference_small(tmp_path):

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pyarrow
 import pytest
-from tiny import randomize, tiny_electra_config, tiny_tokenizer
+from helpers.tiny import randomize, tiny_electra_config, tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import ElectraForPreTraining, PreTrainedTokenizerFast
 
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.data.blocks import load_blocks, prepare_blocks
 from modeling_electra_rtd.data.streaming import stream_blocks
 from modeling_electra_rtd.data.unknown_tokens import (

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from corpus_for_tests import write_corpus
-from tiny import tiny_electra_config, tiny_tokenizer
+from helpers.corpus import write_corpus
+from helpers.tiny import tiny_electra_config, tiny_tokenizer
 from tokenizers import models
 from transformers import BertTokenizer, ElectraForPreTraining
 
@@ -14,9 +14,9 @@ from modeling_electra_rtd.data.blocks import load_blocks, prepare_blocks
 from modeling_electra_rtd.data.collator import BlockCollator
 from modeling_electra_rtd.data.tokenization import load_tokenizer
 from modeling_electra_rtd.data.word_starts import continuing_tokens
+from modeling_electra_rtd.model.vocabulary import padding_problem, vocabulary_size
+from modeling_electra_rtd.pretraining.building import build_model
 from modeling_electra_rtd.pretraining.recipes import ModelRecipe
-from modeling_electra_rtd.pretraining.run import build_model
-from modeling_electra_rtd.vocabulary import padding_problem, vocabulary_size
 
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

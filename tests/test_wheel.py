@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from release_for_tests import quick_export
-from tiny import tiny_pair, tiny_tokenizer
+from helpers.release import quick_export
+from helpers.tiny import tiny_pair, tiny_tokenizer
 
 
 ROOT = Path(__file__).parents[1]
@@ -47,8 +47,8 @@ assert Path(modeling_electra_rtd.__file__).is_relative_to(sys.argv[1]), modeling
 from modeling_electra_rtd.finetuning.recipes import read_finetuning_recipe
 from modeling_electra_rtd.pretraining.recipes import model_config, read_recipe
 from modeling_electra_rtd.quickstart import quickstart_documents
-from modeling_electra_rtd.recipe_files import configuration_folder
-from modeling_electra_rtd.sharing.model_card import write_model_card
+from modeling_electra_rtd.common.recipe_files import configuration_folder
+from modeling_electra_rtd.release.card import write_model_card
 
 assert len(quickstart_documents()) > 100
 assert read_finetuning_recipe("small")["learning_rate"]

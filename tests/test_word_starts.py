@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import CLS, MASK, SEP, VOCABULARY, WORDS, tiny_pair, tiny_text, tiny_tokenizer, uniforms_for
+from helpers.tiny import CLS, MASK, SEP, VOCABULARY, WORDS, tiny_pair, tiny_text, tiny_tokenizer, uniforms_for
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from modeling_electra_rtd.corruption import number_of_uniforms
 from modeling_electra_rtd.data.collator import BlockCollator
 from modeling_electra_rtd.data.word_starts import continuing_tokens
+from modeling_electra_rtd.model.corruption import number_of_uniforms
 
 
 def wrapped(model, pre_tokenizer) -> PreTrainedTokenizerFast:

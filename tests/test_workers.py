@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from modeling_electra_rtd.data.workers import progress_bar, run_tasks
+from modeling_electra_rtd.common.progress import progress_bar
+from modeling_electra_rtd.data.workers import run_tasks
 
 
 def double(number, report):

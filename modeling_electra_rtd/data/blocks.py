@@ -18,25 +18,18 @@ import pyarrow.compute
 from transformers import PreTrainedTokenizerBase
 
 from .. import __version__
-from ..text_encoding import control_tokens, text_backend
-from ..vocabulary import vocabulary_size
-from .block_writing import (
-    HASH_BITS,
-    SPLITS,
-    BlockSettings,
-    ShareReport,
-    SplitCounts,
-    block_features,
-    write_share,
-)
+from ..common.new_folder import new_folder
+from ..common.progress import progress_bar
+from ..model.text_encoding import control_tokens, text_backend
+from ..model.vocabulary import vocabulary_size
+from .block_writing import HASH_BITS, SPLITS, BlockSettings, ShareReport, SplitCounts, block_features, write_share
 from .documents import FileReport, check_files, hint_at_lines, share_dataset
 from .encoding import explain_speed
-from .new_folder import new_folder
 from .remarks import own_special_ids, remark_on_control_tokens, remark_on_no_validation, remark_on_unknown_tokens
 from .shares import Share, check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer, tokenizer_fingerprint
 from .unknown_tokens import count_ids, lost_characters
-from .workers import progress_bar, run_tasks
+from .workers import run_tasks
 
 
 FORMAT_VERSION = 1

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from datasets import IterableDataset, load_dataset, load_dataset_builder
 
+from ..common.progress import progress_bar
 from .separated_values import said, say
 from .shares import MAXIMUM_SHARES, DatasetSlice, FileSlice, Share, share_files, whole_file
 from .tables import check_columns, is_table, text_of, text_rows
 from .text_files import text_lines, unreadable
-from .workers import progress_bar, run_tasks
+from .workers import run_tasks
 
 
 # Reading alone is fast: below this many bytes for each, starting processes takes longer than it saves.

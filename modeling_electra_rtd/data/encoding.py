@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Tokenizer
 
-from ..text_encoding import text_encoder_of
+from ..model.text_encoding import text_encoder_of
 from .word_cache import WordCache, whole_text_reason
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ..text_encoding import own_special_tokens
+from ..model.text_encoding import own_special_tokens
 from .block_writing import SplitCounts
 from .tables import is_table
 from .unknown_tokens import WARNED_SHARE, check_unknown, without_punctuation

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 
-from ..text_encoding import text_backend
+from ..model.text_encoding import text_backend
 from .block_writing import block_features
 from .documents import hint_at_lines, read_head, read_share, share_dataset
 from .encoding import DocumentEncoder, explain_speed

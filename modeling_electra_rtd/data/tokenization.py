@@ -9,9 +9,9 @@ from pathlib import Path
 from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..model_reference import ModelReference, find_model
-from ..text_encoding import CONVENTIONAL_TOKENS, complete, text_backend
-from ..vocabulary import vocabulary_size
+from ..common.references import ModelReference, find_model
+from ..model.text_encoding import CONVENTIONAL_TOKENS, complete, text_backend
+from ..model.vocabulary import vocabulary_size
 
 
 # What a vocabulary is read from, in the order of preference; the last ones are SentencePiece's.

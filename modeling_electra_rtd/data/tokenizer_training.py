@@ -7,9 +7,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
+from ..common.new_folder import new_folder
 from .characters import Alphabet, CorpusCharacters, accents_lost
 from .documents import check_files, read_share
-from .new_folder import new_folder
 from .shares import check_document_boundary, find_files, share_files
 from .tokenization import load_tokenizer
 from .word_cache import long_word_pre_tokenizer

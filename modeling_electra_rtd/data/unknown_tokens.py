@@ -9,7 +9,7 @@ import pyarrow
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
-from ..vocabulary import vocabulary_size
+from ..model.vocabulary import vocabulary_size
 
 
 # An English text of a vocabulary of its own has less than one in a thousand.

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer, Sequence, Split
 
-from ..text_encoding import CONTROL_CUT
+from ..model.text_encoding import CONTROL_CUT
 
 
 # Cuts have plain characters on both sides: normalization neither removes them, nor joins them with what stands before,

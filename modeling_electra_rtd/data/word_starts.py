@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
-from ..vocabulary import vocabulary_size
+from ..model.vocabulary import vocabulary_size
 
 
 # Ideographs and kana, which are written without spaces: each is a word, or what a vocabulary has learned of several.

@@ -8,15 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from tqdm.auto import tqdm
-
 
 POLL_SECONDS = 0.2
-
-
-def progress_bar(title: str, total: int | None, progress: bool) -> tqdm:
-    """A progress bar that counts bytes; `total` None: nobody knows how many, `progress` False: invisible."""
-    return tqdm(desc=title, total=total, unit="B", unit_scale=True, disable=not progress)
 
 
 class Stopped(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 from datasets import Dataset
 
-from ..backbones import nearest
+from ..model.suggestions import nearest
 
 
 LABEL_NAMES = ("label", "labels")

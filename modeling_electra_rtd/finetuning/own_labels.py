@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..backbones import nearest
+from ..model.suggestions import nearest
 from .tag_schemes import entity_scheme
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from transformers.utils import logging
 
-from ..backbones import nearest
 from ..data.tables import TABLE_SUFFIXES, is_table, read_table
 from ..data.text_files import data_suffix
+from ..model.suggestions import nearest
 from .own_columns import label_columns, list_columns, text_columns, with_lists
 from .own_labels import are_bits, class_names, inferred_kind, known_class, label_sets, merged_columns, score
 from .reading import TaskData, tag_labels

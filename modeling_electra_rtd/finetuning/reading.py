@@ -10,10 +10,10 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, Sequence, load_dataset
 from transformers.utils import logging
 
-from ..backbones import nearest
 from ..data.separated_values import separated_rows
 from ..data.tables import open_table
 from ..data.text_files import text_lines
+from ..model.suggestions import nearest
 from .squad_files import check_ids, question_rows
 from .tasks import SplitFile, Task
 from .token_files import read_token_file

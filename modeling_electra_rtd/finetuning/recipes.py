@@ -4,15 +4,15 @@ import dataclasses
 import typing
 from typing import Any
 
-from ..recipe_files import read_sections
-from .extractive_summarization import ExtractiveSummarization
-from .multi_label_classification import MultiLabelClassification
-from .multiple_choice import MultipleChoice
-from .question_answering import QuestionAnswering
-from .sequence_classification import SequenceClassification
-from .sequence_to_sequence import SequenceToSequence
-from .tagging import Tagging
-from .task_kind import TaskKind
+from ..common.recipe_files import read_sections
+from .kinds.extractive_summarization import ExtractiveSummarization
+from .kinds.multi_label_classification import MultiLabelClassification
+from .kinds.multiple_choice import MultipleChoice
+from .kinds.question_answering import QuestionAnswering
+from .kinds.sequence_classification import SequenceClassification
+from .kinds.sequence_to_sequence import SequenceToSequence
+from .kinds.tagging import Tagging
+from .kinds.task_kind import TaskKind
 from .tasks import Task
 from .training_args import FinetuningArguments
 

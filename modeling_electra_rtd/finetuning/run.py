@@ -9,17 +9,17 @@ from typing import Any
 from accelerate import PartialState
 from datasets import DatasetDict
 
-from ..asked import ASKED, differences, read_json, refuse_differences, write_json
-from ..machine import environment
-from ..model_reference import ModelReference, find_model
-from ..precision import precision_facts
-from ..sharing.release import weights_hash
+from ..common.asked import ASKED, differences, read_json, refuse_differences, write_json
+from ..common.files import TASK_RECORD, weights_hash
+from ..common.machine import environment
+from ..common.references import ModelReference, find_model
+from ..model.precision import precision_facts
+from .kinds.sequence_to_sequence import warm_started
 from .reading import TaskData
 from .recipes import KINDS
 from .report import aggregate, markdown_table, median_run, plot_confusion, plot_label_scores, plot_runs
-from .sequence_to_sequence import warm_started
+from .seed_run import TaskRun
 from .submission import write_answers, write_submission
-from .task_run import RECORD, TaskRun
 from .tasks import TASKS, Task
 
 
@@ -81,7 +81,7 @@ def finetune(
     run = TaskRun(task, data, checkpoint, folder, values)
     if run.settings.from_scratch_seeds > len(seeds):
         raise ValueError(f"from_scratch_seeds is {run.settings.from_scratch_seeds}; there are {len(seeds)} seeds")
-    finished = {int(path.parent.name.removeprefix("seed-")) for path in folder.glob(f"seed-*/{RECORD}")}
+    finished = {int(path.parent.name.removeprefix("seed-")) for path in folder.glob(f"seed-*/{TASK_RECORD}")}
     if not finished <= set(seeds):
         raise ValueError(f"{folder} holds seeds {sorted(finished)}; give them too, or another --output-dir")
     # Every model is built once before anything is written, so that a checkpoint that does not fit costs nothing.
@@ -95,7 +95,7 @@ def finetune(
     started = time.perf_counter()
     tuned = [run.seed(seed) for seed in seeds]
     # Baselines that are there stay, also where fewer are asked for.
-    baselines = [seed for seed in seeds if (folder / f"from-scratch-{seed}" / RECORD).is_file()]
+    baselines = [seed for seed in seeds if (folder / f"from-scratch-{seed}" / TASK_RECORD).is_file()]
     baselines = [seed for seed in seeds if seed in {*baselines, *seeds[: run.settings.from_scratch_seeds]}]
     scratch = [run.seed(seed, model.config) for seed in baselines]
     record = {
@@ -192,7 +192,7 @@ def _write(run: TaskRun, record: dict[str, Any]) -> None:
     """The record, the table, the pictures and, where the task has a site, the submission of the median seed."""
     task, kind, folder = run.task, run.kind, run.folder
     seed = folder / f"seed-{record['median_seed']}"
-    write_json(folder / RECORD, record)
+    write_json(folder / TASK_RECORD, record)
     (folder / TABLE).write_text(markdown_table([record]), encoding="utf-8")
     plot_runs(record, folder / CURVES)
     if task.kind == "multi_label_classification":

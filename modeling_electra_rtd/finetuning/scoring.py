@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from ..backbones import nearest
+from ..model.suggestions import nearest
 
 
 METRICS = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..backbones import nearest
+from ..model.suggestions import nearest
 
 
 KindName = Literal[

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ..backbones import nearest
+from ..model.suggestions import nearest
 from .tag_schemes import entity_scheme
 from .token_files import TokenFile
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import Seq2SeqTrainingArguments
 
-from ..precision import agree_on_precision, decide_precision
+from ..model.precision import agree_on_precision, decide_precision
 
 
 _LEAST = {

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..backbones import backbone_config
-from ..configuration_electra_rtd import ElectraRtdConfig
-from ..cpu_attention import use_cpu_layers
-from ..machine import environment, has_compiler, peak_resident_bytes, tune_cpu_memory
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..precision import DTYPES, faster_of, faster_precision
+from ..common.machine import environment, has_compiler, peak_resident_bytes, tune_cpu_memory
+from ..common.training_arguments import ElectraRtdTrainingArguments
+from ..model.backbones import backbone_config
+from ..model.configuration_electra_rtd import ElectraRtdConfig
+from ..model.cpu_attention import use_cpu_layers
+from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model.precision import DTYPES, faster_of, faster_precision
 from .step_cost import Operator, OperatorCounter, Step, StepCost, count_step
-from .training_args import ElectraRtdTrainingArguments
 
 
 LENGTH, ROWS, FEW_ROWS = 128, 32, 8

@@ -12,7 +12,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .checkpoints import UNFINISHED, discard_unfinished, finish, new_unfinished, rotate
-from .release_pushes import ReleasePushes
+from .pushing import ReleasePushes
 
 
 logger = logging.get_logger(__name__)

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..objectives import TERMS
-from ..pair_output import ElectraRtdForPreTrainingOutput
+from ..model.objectives import TERMS
+from ..model.output import ElectraRtdForPreTrainingOutput
 
 
 # Logits are counted in bins of 1/256; AUC is then exact but for pairs within one bin, which count one half.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from .training_args import ElectraRtdTrainingArguments
+from ..common.training_arguments import ElectraRtdTrainingArguments
 
 
 def parameter_groups(model: nn.Module, arguments: ElectraRtdTrainingArguments) -> list[dict[str, Any]]:

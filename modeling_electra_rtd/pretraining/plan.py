@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from ..backbones import check_generator_size, config_from, generator_config_for
-from ..checkpoint_layout import generator_kind_of, native_config
-from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
-from ..corruption import slots_per_row
+from ..common.files import NOT_MEASURED
+from ..common.machine import environment
+from ..common.pairs import holds_pair
+from ..common.references import ModelReference
 from ..data.blocks import MANIFEST, TOKENIZER, read_manifest
 from ..data.tokenization import load_tokenizer
-from ..machine import environment
-from ..model_reference import ModelReference, holds_pair
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pair_rules import check_rows
+from ..model.backbones import check_generator_size, config_from, generator_config_for
+from ..model.checkpoint_layout import generator_kind_of, native_config
+from ..model.configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
+from ..model.corruption import slots_per_row
+from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model.rules import check_rows
+from .building import pair_config, pair_config_of
 from .calibration import Calibration, Rates, calibrate, load_calibration
 from .recipes import Recipe, model_config
-from .run import pair_config, pair_config_of, row_length
+from .run import row_length
 from .schedules import StepShape
 from .step_cost import DISCRIMINATOR, GENERATOR, OPTIMIZER, StepCost, count_run, count_step
-
-
-NOT_MEASURED = "not measured"
 
 
 def plan(

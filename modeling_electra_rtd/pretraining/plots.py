@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 
-CURVES = "curves.png"
-
 _COLUMNS = 3
 # One panel each, where the objective has it: metrics of the training log, and what the title calls them; the held-out
 # twin of a metric is named eval_<metric>.

@@ -8,14 +8,15 @@ from typing import Any, Literal
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
-from ..backbones import backbone_config, backbone_of, config_from, nearest
-from ..checkpoint_layout import native_config
-from ..configuration_electra_rtd import OBJECTIVE_FIELDS
-from ..encoder_inputs import check_attention
-from ..model_reference import ModelReference, find_model
-from ..pair_rules import CHOICES
-from ..recipe_files import checked_sections, configuration_folder, read_sections
-from .training_args import ElectraRtdTrainingArguments
+from ..common.recipe_files import checked_sections, configuration_folder, read_sections
+from ..common.references import ModelReference, find_model
+from ..common.training_arguments import ElectraRtdTrainingArguments
+from ..model.backbones import backbone_config, backbone_of, config_from
+from ..model.checkpoint_layout import native_config
+from ..model.configuration_electra_rtd import OBJECTIVE_FIELDS
+from ..model.encoder_inputs import check_attention
+from ..model.rules import CHOICES
+from ..model.suggestions import nearest
 
 
 @dataclass

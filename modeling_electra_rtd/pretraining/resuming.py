@@ -17,24 +17,22 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import SchedulerType
 from transformers.utils import logging
 
-from ..asked import ASKED, Difference, differences, read_json, refuse_differences, write_json, write_whole
+from ..common.asked import ASKED, Difference, differences, read_json, refuse_differences, write_json, write_whole
+from ..common.files import RESOLVED_RECIPE, RUN_RECORD, weights_hash
+from ..common.recipe_files import located, read_yaml
+from ..common.references import ModelReference
+from ..common.training_arguments import ElectraRtdTrainingArguments
 from ..data.blocks import read_manifest
 from ..data.shares import find_files
 from ..data.tokenization import tokenizer_fingerprint
-from ..model_reference import ModelReference
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..precision import DTYPES, take_precision
-from ..recipe_files import located, read_yaml
-from ..sharing.release import weights_hash
+from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model.precision import DTYPES, take_precision
 from .checkpoints import newest_complete, processes_of
 from .recipes import DataRecipe, Recipe
-from .training_args import ElectraRtdTrainingArguments
 
 
 logger = logging.get_logger(__name__)
 
-RECORD = "run.json"
-RESOLVED_RECIPE = "recipe.yaml"
 # A file of a stream that is longer than all of these together is told by them, evenly spread over it: a corpus that is
 # streamed is too large to be read twice. An edit between them that keeps the size is not seen.
 _PIECE_BYTES, _PIECES = 4 * 2**20, 16
@@ -64,7 +62,7 @@ def checkpoint_to_resume(output_dir: Path) -> Path | None:
         return checkpoint
     if not (output_dir / RESOLVED_RECIPE).is_file():
         raise ValueError(f"nothing to resume: {output_dir} holds no run")
-    if (output_dir / RECORD).is_file():
+    if (output_dir / RUN_RECORD).is_file():
         raise ValueError(f"nothing to resume: the run in {output_dir} is finished")
     logger.warning(f"{output_dir} holds no complete checkpoint: the run begins again")
     return None

@@ -9,43 +9,31 @@ from typing import Any
 import transformers
 from accelerate import PartialState
 from torch.utils.data import Dataset, IterableDataset
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..asked import ASKED
-from ..backbones import check_generator_size
-from ..checkpoint_layout import native_config
-from ..configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
+from ..common.asked import ASKED
+from ..common.files import CURVES, RESOLVED_RECIPE, RUN_RECORD
+from ..common.machine import has_compiler, tune_cpu_memory
+from ..common.pairs import holds_pair
+from ..common.references import ModelReference, find_model
+from ..common.training_arguments import ElectraRtdTrainingArguments
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
 from ..data.tokenization import load_tokenizer
-from ..generators import ElectraRtdGenerator
-from ..machine import has_compiler, tune_cpu_memory
-from ..model_reference import ModelReference, find_model, holds_pair
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..pair_rules import check_rows
-from ..vocabulary import vocabulary_size
+from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model.rules import check_rows
+from .building import build_model
 from .checkpoints import UNFINISHED, discard_unfinished
-from .plots import CURVES, plot_curves
-from .recipes import DataRecipe, ModelRecipe, Recipe, model_config
-from .resuming import (
-    RECORD,
-    RESOLVED_RECIPE,
-    asked_for,
-    check_asked,
-    checkpoint_to_resume,
-    take_precision_that_ran,
-    write_asked,
-)
+from .plots import plot_curves
+from .recipes import DataRecipe, Recipe
+from .resuming import asked_for, check_asked, checkpoint_to_resume, take_precision_that_ran, write_asked
 from .schedules import step_shape
 from .time_budget import TimeBudget
 from .trainer import ElectraRtdTrainer
-from .training_args import ElectraRtdTrainingArguments
 
 
 logger = logging.get_logger(__name__)
-
-_NAMED_TOKENS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
 
 
 def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | None = None) -> dict[str, Any]:
@@ -126,7 +114,7 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
     trainer.save_state()
     record = trainer.run_record()
     if trainer.is_world_process_zero():
-        (output_dir / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        (output_dir / RUN_RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
         plot_curves(trainer.state.log_history, output_dir / CURVES, title=output_dir.name)
     if arguments.push_to_hub and (commit := trainer.push_to_hub()) is not None:
         record["pushed_to"] = commit.commit_url
@@ -206,110 +194,6 @@ def load_data(data: DataRecipe) -> tuple[Dataset | IterableDataset, Dataset | No
     return stream, held_out, tokenizer
 
 
-def build_model(
-    recipe: ModelRecipe,
-    tokenizer: PreTrainedTokenizerBase,
-    checkpoints: dict[str, ModelReference] | None = None,
-) -> ElectraRtdForPreTraining:
-    """The pair a recipe names: from scratch with the tokenizer's vocabulary, continued from checkpoints, or a new
-    discriminator beside a generator that has learned.
-
-    Args:
-        checkpoints: what `recipe.checkpoints()` found, for a caller who needs to know it; `None` looks it up.
-
-    Raises:
-        ValueError: when the tokenizer has more tokens than the model's vocabulary.
-    """
-    checkpoints = recipe.checkpoints() if checkpoints is None else checkpoints
-    generator = checkpoints.get("generator_checkpoint")
-    if generator is not None:
-        # Each is of a revision of its own.
-        generator = ElectraRtdGenerator.from_pretrained(generator.name, **generator.arguments)
-    if recipe.discriminator_checkpoint is not None:
-        objective, discriminator = recipe.objective_fields(), checkpoints["discriminator_checkpoint"]
-        model = ElectraRtdForPreTraining.from_pair(
-            discriminator=discriminator.name,
-            generator=generator,
-            tokenizer=tokenizer,
-            embedding_sharing=objective.pop("embedding_sharing", None),
-            generator_width=recipe.generator_width,
-            generator_depth=recipe.generator_depth,
-            objective=objective,
-            **discriminator.arguments,
-        )
-        if vocabulary_size(tokenizer) > model.config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {vocabulary_size(tokenizer)} tokens, but {recipe.discriminator_checkpoint} has a "
-                f"vocabulary of {model.config.vocab_size}; continue with the checkpoint's own tokenizer"
-            )
-        if recipe.attn_implementation is not None:
-            model.set_attn_implementation(recipe.attn_implementation)
-        return model
-    if generator is None:
-        return ElectraRtdForPreTraining(pair_config(recipe, tokenizer))
-    model = ElectraRtdForPreTraining(pair_config(recipe, tokenizer, generator.config))
-    model.load_generator(generator)
-    return model
-
-
-def pair_config(
-    recipe: ModelRecipe, tokenizer: PreTrainedTokenizerBase, generator: PreTrainedConfig | None = None
-) -> ElectraRtdConfig:
-    """The configuration of a pair with a new discriminator, with the vocabulary and special tokens of a tokenizer.
-
-    The size of the embedding table is rounded up to a multiple of 64, which matrix units prefer, unless the recipe
-    sets a `vocab_size` that is large enough, or there is a generator already.
-
-    Args:
-        generator: of one that has learned.
-    """
-    token_ids = {name: getattr(tokenizer, name, None) for name in _NAMED_TOKENS}
-    return pair_config_of(recipe, vocabulary_size(tokenizer), token_ids, special_tokens_of(tokenizer), generator)
-
-
-def pair_config_of(
-    recipe: ModelRecipe,
-    tokens: int,
-    token_ids: dict[str, int | None],
-    special_tokens: dict[str, Any],
-    generator: PreTrainedConfig | None = None,
-) -> ElectraRtdConfig:
-    """`pair_config` for what is known of a tokenizer.
-
-    Args:
-        tokens: number of them.
-        token_ids: `pad_token_id` and the like, for the encoders.
-        special_tokens: `mask_token_id` and `special_token_ids`, for the objective.
-    """
-    discriminator = model_config(recipe.discriminator)
-    stated = {**_stated(recipe.discriminator), **_stated(recipe.generator)}.get("vocab_size")
-    if generator is not None:
-        generator = native_config(generator)
-        check_generator_size(generator, discriminator, recipe.generator_width, recipe.generator_depth)
-        stated = generator.vocab_size
-    elif recipe.generator is not None:
-        generator = model_config(recipe.generator)
-    if stated is not None and stated < tokens:
-        raise ValueError(f"vocab_size is {stated}, but the tokenizer has {tokens} tokens")
-    for config in (discriminator, generator):
-        if config is None:
-            continue
-        config.vocab_size = stated or -(-tokens // 64) * 64
-        for name, token_id in token_ids.items():
-            if hasattr(config, name):
-                setattr(config, name, token_id)
-    objective = {**recipe.objective_fields(), **special_tokens}
-    if generator is None:
-        config = ElectraRtdConfig.from_discriminator(
-            discriminator, recipe.generator_width, recipe.generator_depth, **objective
-        )
-    else:
-        config = ElectraRtdConfig(discriminator_config=discriminator, generator_config=generator, **objective)
-    if recipe.attn_implementation is not None:
-        config._attn_implementation = recipe.attn_implementation
-    return config
-
-
 def _from_hub(recipe: Recipe, data: dict[str, Any] | None, checkpoints: dict[str, ModelReference]) -> list[str]:
     """Ids of what was read from the Hub: once the run's folder is left, an id and a relative path look the same."""
     named = [recipe.data.dataset, *(data["datasets"] if data else [])]
@@ -345,8 +229,3 @@ def _check_budget(arguments: ElectraRtdTrainingArguments, blocks: Any) -> None:
             f"{len(blocks)} training blocks do not fill one batch of {batch}; lower per_device_train_batch_size or "
             "prepare more text"
         )
-
-
-def _stated(source: dict[str, Any] | str | None) -> dict[str, Any]:
-    # A published size in a JSON file is the default of its family, not a demand on the user's tokenizer.
-    return source if isinstance(source, dict) else {}

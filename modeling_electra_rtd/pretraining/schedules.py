@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..common.training_arguments import ElectraRtdTrainingArguments, steps_of
 from ..data.collator import cut_rows
-from .training_args import ElectraRtdTrainingArguments, steps_of
 
 
 class StepShape(NamedTuple):

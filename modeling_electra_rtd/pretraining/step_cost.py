@@ -24,12 +24,12 @@ from transformers.initialization import no_init_weights
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ..cpu_attention import use_cpu_layers, use_stock_layers
-from ..encoder_inputs import ATTENTIONS
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
+from ..common.training_arguments import ElectraRtdTrainingArguments
+from ..model.cpu_attention import use_cpu_layers, use_stock_layers
+from ..model.encoder_inputs import ATTENTIONS
+from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
 from .optimization import create_optimizer
 from .schedules import StepShape, largest_mask_probability, run_shapes
-from .training_args import ElectraRtdTrainingArguments
 
 
 GENERATOR, DISCRIMINATOR, OPTIMIZER, BETWEEN = "generator", "discriminator", "optimizer", "corruption and losses"

@@ -20,20 +20,20 @@ from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import SchedulerType
 from transformers.utils import logging
 
-from ..checkpoint_layout import RTD_KEY
-from ..cpu_attention import use_cpu_layers
+from ..common.machine import environment
+from ..common.training_arguments import ElectraRtdTrainingArguments
 from ..data.collator import BlockCollator, IndexedBlocks
 from ..data.word_starts import continuing_tokens
-from ..machine import environment
-from ..modeling_electra_rtd import ElectraRtdForPreTraining
-from ..precision import precision_facts
+from ..model.checkpoint_layout import RTD_KEY
+from ..model.cpu_attention import use_cpu_layers
+from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model.precision import precision_facts
 from .checkpointing import CheckpointedTrainer
 from .checkpoints import TELEMETRY, newest_complete
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
 from .time_budget import TimeBudget, check_fractions
-from .training_args import ElectraRtdTrainingArguments
 
 
 logger = logging.get_logger(__name__)

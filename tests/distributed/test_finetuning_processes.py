@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from finetuning_for_tests import checkpoint
+from helpers.finetuning import checkpoint
+from helpers.tiny import WORDS
 from safetensors.torch import load_file
-from tiny import WORDS
 
 
 pytestmark = pytest.mark.distributed

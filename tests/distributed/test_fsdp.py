@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.tiny import FAMILIES, tiny_pair, tiny_text
 from safetensors.torch import load_file, save_file
-from tiny import FAMILIES, tiny_pair, tiny_text
 
-from modeling_electra_rtd.backbones import backbone_of
-from modeling_electra_rtd.corruption import number_of_uniforms
+from modeling_electra_rtd.model.backbones import backbone_of
+from modeling_electra_rtd.model.corruption import number_of_uniforms
 from modeling_electra_rtd.pretraining.optimization import ClippedAdamW
 
 

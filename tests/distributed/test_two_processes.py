@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def run(processes: int, folder: Path, **options) -> tuple[dict[str, torch.Tensor], list[dict], list[dict]]:
-    """Train by `train_for_tests.py` in real processes; weights, logs, and what each rank drew."""
+    """Train by `train_in_processes.py` in real processes; weights, logs, and what each rank drew."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -38,7 +38,7 @@ def run(processes: int, folder: Path, **options) -> tuple[dict[str, torch.Tensor
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
             }
-        command = [sys.executable, str(TESTS / "distributed" / "train_for_tests.py"), str(folder), json.dumps(options)]
+        command = [sys.executable, str(TESTS / "helpers" / "train_in_processes.py"), str(folder), json.dumps(options)]
         children.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )

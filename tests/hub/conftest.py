@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from client_for_tests import HubClient
-from hub_server import HubServer
+from helpers.hub_client import HubClient
+from helpers.hub_server import HubServer
 
 
 @pytest.fixture(scope="session")

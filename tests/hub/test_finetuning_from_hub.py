@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from finetuning_for_tests import checkpoint
-from hub_server import HubServer
+from helpers.finetuning import checkpoint
+from helpers.hub_server import HubServer
 
 
 LABELS = {

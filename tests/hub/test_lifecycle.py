@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from client_for_tests import run_stranger
-from tiny import tiny_pair, tiny_tokenizer
+from helpers.hub_client import run_stranger
+from helpers.tiny import tiny_pair, tiny_tokenizer
 
-from modeling_electra_rtd.sharing.export import export
+from modeling_electra_rtd.release.export import export
 
 
 STRANGER = """

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from corpus_for_tests import SMALL_RUN, write_corpus
-from hub_server import TOKENS, Fault, HubServer, commit_of
+from helpers.corpus import SMALL_RUN, write_corpus
+from helpers.hub_server import TOKENS, Fault, HubServer, commit_of
+from helpers.tiny import tiny_pair, tiny_tokenizer
 from safetensors.torch import load_file
-from tiny import tiny_pair, tiny_tokenizer
 
 from modeling_electra_rtd.data.blocks import prepare_blocks
 from modeling_electra_rtd.finetuning.run import weights_hash

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from client_for_tests import run_stranger
-from hub_server import TOKENS, Fault
+from helpers.hub_client import run_stranger
+from helpers.hub_server import TOKENS, Fault
+from helpers.tiny import FAMILIES, tiny_pair, tiny_tokenizer
 from huggingface_hub import ModelCard
-from tiny import FAMILIES, tiny_pair, tiny_tokenizer
 
 import modeling_electra_rtd
-from modeling_electra_rtd.sharing.remote_code import remote_code_files
+from modeling_electra_rtd.release.remote_code import remote_code_files
 
 
 PUSH = """

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from client_for_tests import run_stranger
-from hub_server import TOKENS, Fault, commit_of
-from release_for_tests import quick_export
-from tiny import tiny_pair, tiny_tokenizer
+from helpers.hub_client import run_stranger
+from helpers.hub_server import TOKENS, Fault, commit_of
+from helpers.release import quick_export
+from helpers.tiny import tiny_pair, tiny_tokenizer
 from transformers import BertConfig, BertForSequenceClassification, EncoderDecoderConfig, EncoderDecoderModel
 
 
@@ -299,7 +299,7 @@ def test_what_arrives_differently_is_said(hub, client, release, monkeypatch):
 # What stock classes say of the folder, and then of what was read back.
 LACKING = """
 from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing import hub
+from modeling_electra_rtd.release import upload as hub
 reports = iter([{{"root": {{"missing": missing, "sum": 1.0}}}} for missing in ([], {lost})])
 hub.stock_outputs = lambda folder: next(reports)
 raise SystemExit(main(["push", {folder!r}, "lab/pair"]))
@@ -353,7 +353,7 @@ with patch({where!r}, side_effect=KeyboardInterrupt):
     [
         ("huggingface_hub.HfApi.preupload_lfs_files", "could not be checked"),
         (
-            "modeling_electra_rtd.sharing.hub_client.snapshot_download",
+            "modeling_electra_rtd.release.hub_client.snapshot_download",
             "the commit was made; stopped before it was read back",
         ),
     ],

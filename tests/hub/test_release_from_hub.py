@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import TOKENS, HubServer
-from release_for_tests import FLAG_PROCESS, REFUSE, check_what_a_stranger_saw, released
+from helpers.hub_server import TOKENS, HubServer
+from helpers.release import FLAG_PROCESS, REFUSE, check_what_a_stranger_saw, released
+from helpers.tiny import FAMILIES
 from safetensors.torch import load_file
-from tiny import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ PACKAGE_PROCESS = """
 import sys
 from modeling_electra_rtd import ElectraRtdConfig, ElectraRtdDiscriminator, ElectraRtdForPreTraining
 from modeling_electra_rtd import ElectraRtdGenerator
-from modeling_electra_rtd.checkpoint_layout import holds_pair
+from modeling_electra_rtd.model.checkpoint_layout import holds_pair
 place = {"revision": "v1", "subfolder": "small", "token": sys.argv[2], "cache_dir": f"{sys.argv[1]}/cache"}
 pair, info = ElectraRtdForPreTraining.from_pretrained("lab/pair", output_loading_info=True, **place)
 assert not any(info.values()), info

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import TOKENS, Fault, HubServer
-from release_for_tests import quick_export
-from tiny import tiny_pair, tiny_tokenizer
+from helpers.hub_server import TOKENS, Fault, HubServer
+from helpers.release import quick_export
+from helpers.tiny import tiny_pair, tiny_tokenizer
 
 import modeling_electra_rtd
-from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing.space import space_files
+from modeling_electra_rtd.cli.main import main
+from modeling_electra_rtd.inspection.space import space_files
 
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install electra-rtd[demo]")
@@ -41,7 +41,7 @@ def environment(hub: HubServer, folder: Path) -> dict[str, str]:
 PUSH = """
 import sys
 from modeling_electra_rtd.cli import main
-from modeling_electra_rtd.sharing.space import push_space
+from modeling_electra_rtd.inspection.space import push_space
 assert main(["push", sys.argv[1], "lab/pair", "--space", "lab/pair-demo", "--private"]) == 0
 for space in ("lab/new", "lab/old"):
     try:
@@ -203,7 +203,7 @@ def test_the_app_serves_the_model_from_the_hub(pushed, tmp_path):
 
 def test_a_dry_run_lists_the_space(release, capsys):
     assert main(["push", str(release), "lab/pair", "--space", "lab/demo", "--dry-run"]) == 0
-    assert "modeling_electra_rtd/sharing/demo_app.py" in capsys.readouterr().out
+    assert "modeling_electra_rtd/inspection/demo_app.py" in capsys.readouterr().out
 
 
 def test_what_passes_is_tried_again(pushed):

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from client_for_tests import run_stranger
-from corpus_for_tests import SMALL_RUN
-from hub_server import TOKENS, Fault
+from helpers.corpus import SMALL_RUN
+from helpers.hub_client import run_stranger
+from helpers.hub_server import TOKENS, Fault
 
-from modeling_electra_rtd.sharing.scan import uploadable_files
+from modeling_electra_rtd.release.scan import uploadable_files
 
 
 MODEL = {"model_type": "modernbert", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}

@@ -1,0 +1,1 @@
+"""The command `electra-rtd`: one file for the verbs of each wing."""

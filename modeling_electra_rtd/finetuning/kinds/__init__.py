@@ -1,0 +1,1 @@
+"""The kinds of tasks: each file says everything about one."""

@@ -1,0 +1,1 @@
+"""Releases that stock classes load: written, described, searched, uploaded and read back."""

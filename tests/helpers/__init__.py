@@ -1,0 +1,1 @@
+"""Tiny models, corpora, servers and processes that several tests use."""
