@@ -35,12 +35,12 @@ def judged_by_all(models: Sequence[str], blocks: str, max_blocks: int | None = N
     evaluators = {model: evaluator(model, blocks, max_blocks=max_blocks) for model in models}
     for model, trainer in evaluators.items():
         trainer.model.eval()
-        if not trainer.model.config.learns.detects:
+        if not trainer.model.config.objective_spec.has_detection_head:
             raise ValueError(f"{model} has learned {trainer.model.config.objective!r}, which detects nothing")
     rows = []
     for generator, trainer in evaluators.items():
         device = trainer.args.device
-        terms = trainer.model.terms_of_losses()
+        terms = trainer.model.positions_of_losses()
         telemetry = {discriminator: RtdTelemetry(device, terms) for discriminator in models}
         for batch in trainer.get_eval_dataloader():
             with torch.autocast(device.type, torch.bfloat16, enabled=trainer.args.bf16):

@@ -175,7 +175,7 @@ def test_blocks_keep_to_the_side_that_is_read(side):
     changed = ids.clone()
     changed[0, 8] = 7 if ids[0, 8] != 7 else 8
     with torch.no_grad():
-        before, after = (model.encode(model.encoder, text, None, documents, reads=side) for text in (ids, changed))
+        before, after = (model.encode(model.encoder, text, None, documents, context=side) for text in (ids, changed))
     moved = (before - after).abs().amax(dim=(0, 2)) > 1e-6
     # The second document begins at 5 and ends at 16.
     expected = range(8, 17) if side == "left" else range(5, 9)

@@ -44,10 +44,10 @@ def test_two_towers_know_a_token_from_what_stands_around_it(family):
     proposal, candidates, chosen = proposal_of(model, **text)
     for position in candidates[0].nonzero().flatten().tolist():
         before, after = ids[:, :position], ids[:, position + 1 :]
-        left = towers.encode(towers.left_to_right, before, None, torch.ones_like(before), reads="left")[:, -1]
+        left = towers.encode(towers.left_to_right, before, None, torch.ones_like(before), context="left")[:, -1]
         # Positions are counted from the start of the text.
         rest = {"position_ids": torch.arange(position + 1, ids.shape[1])[None]}
-        right = towers.encode(towers.right_to_left, after, None, torch.ones_like(after), reads="right", **rest)
+        right = towers.encode(towers.right_to_left, after, None, torch.ones_like(after), context="right", **rest)
         states = towers.norm(towers.activation(towers.dense(torch.cat([left, right[:, 0]], dim=-1))))
         expected = towers._logits(states).log_softmax(-1)[0]
         token = ids[0, position]

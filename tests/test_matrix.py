@@ -38,7 +38,7 @@ def config_of(family: str, sharing: str, objective: str) -> ElectraRtdConfig:
 def makes_sense(sharing: str, objective: str) -> bool:
     if objective == "mlm":
         return sharing in ("none", "tied")
-    if OBJECTIVES[objective].predicts:
+    if OBJECTIVES[objective].has_masked_lm_head:
         return sharing not in ("all", "gdes")
     return not (objective == "electric" and sharing == "all")
 
@@ -104,7 +104,7 @@ def test_what_goes_together(family, sharing, objective, tmp_path):
     # What stock classes find at the root is the trained encoder, whole.
     resumed.save_pretrained(tmp_path)
     learns = OBJECTIVES[objective]
-    stock_class = AutoModelForMaskedLM if learns.predicts else AutoModel
+    stock_class = AutoModelForMaskedLM if learns.has_masked_lm_head else AutoModel
     stock, report = stock_class.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"], report["missing_keys"]
     text = tiny_text()

@@ -22,7 +22,7 @@ from .pipeline_task import DiscriminatorLoader
 logger = logging.get_logger(__name__)
 
 # Of objectives whose head is asked.
-OBJECTIVES_SCORED = tuple(name for name, learns in OBJECTIVES.items() if learns.detects)
+OBJECTIVES_SCORED = tuple(name for name, objective in OBJECTIVES.items() if objective.has_detection_head)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Scorer(ReplacedTokenDetectionPipeline):
 
 
 def _is_sum(objective: str) -> bool:
-    return objective == "electric"
+    return OBJECTIVES[objective].gives_energies
 
 
 def load_scorer(model: str, bf16: bool | None = None, objective: str | None = None, **arguments: int | None) -> Scorer:

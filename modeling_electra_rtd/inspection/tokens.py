@@ -18,6 +18,7 @@ from ..data.unknown_tokens import unknown_share_problem
 from ..data.word_starts import continuing_tokens
 from ..model.corruption import split_uniforms
 from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
+from ..model.objectives import OBJECTIVES
 from ..model.pipeline_electra_rtd import ReplacedTokenDetectionPipeline, Row, TokenizedText, objective_trained, pools
 from .pipeline_task import DiscriminatorLoader
 
@@ -79,7 +80,7 @@ def load_for_inspection(model: str) -> tuple[PreTrainedModel, PreTrainedTokenize
     reference = find_model(model)
     model_class = ElectraRtdForPreTraining if holds_pair(reference) else DiscriminatorLoader
     loaded = model_class.from_pretrained(reference.name, **reference.arguments).eval()
-    if isinstance(loaded, ElectraRtdForPreTraining) and not loaded.config.learns.detects:
+    if isinstance(loaded, ElectraRtdForPreTraining) and not loaded.config.objective_spec.has_detection_head:
         raise ValueError(
             f"{model} has learned objective {loaded.config.objective!r}, which predicts tokens and detects nothing; "
             "its masked-LM head is what AutoModelForMaskedLM loads"
@@ -187,7 +188,7 @@ def _tokens(
 
 
 def _gives_energies(model: PreTrainedModel) -> bool:
-    return objective_trained(model) == "electric"
+    return OBJECTIVES[objective_trained(model)].gives_energies
 
 
 @torch.inference_mode()

@@ -48,7 +48,7 @@ def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | 
 
 def root_architecture(model_type: str, objective: str) -> str | None:
     """The stock class that loads the root of a checkpoint whole, as `architectures` names it."""
-    if OBJECTIVES[objective].detection_terms is not None:
+    if OBJECTIVES[objective].detection_loss_positions is not None:
         return discriminator_architecture_of(model_type)
     return getattr(MODEL_FOR_MASKED_LM_MAPPING.get(CONFIG_MAPPING[model_type], None), "__name__", None)
 
@@ -60,8 +60,8 @@ def is_joint(fields: dict[str, Any] | None) -> bool:
 
 def generator_kind_of(fields: dict[str, Any]) -> str | None:
     """The kind of generator of a pair whose config says this under our key; `None` without one."""
-    learns = OBJECTIVES.get(fields.get("objective", "rtd"))
-    return fields.get("generator_kind", "masked_lm") if learns is not None and learns.corrupts else None
+    objective = OBJECTIVES.get(fields.get("objective", "rtd"))
+    return fields.get("generator_kind", "masked_lm") if objective is not None and objective.corrupts else None
 
 
 def generates_by_masked_lm(fields: dict[str, Any]) -> bool:

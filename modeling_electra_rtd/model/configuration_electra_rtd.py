@@ -191,7 +191,7 @@ class ElectraRtdConfig(PreTrainedConfig):
         check_pair(self)
 
     def _without_network(self) -> str:
-        if not self.learns.corrupts:
+        if not self.objective_spec.corrupts:
             return f"objective {self.objective!r}"
         return f"generator_kind {self.generator_kind!r}"
 
@@ -283,7 +283,7 @@ class ElectraRtdConfig(PreTrainedConfig):
         return values | dtype
 
     @property
-    def learns(self) -> Objective:
+    def objective_spec(self) -> Objective:
         """What the discriminator learns: the class that `objective` names."""
         return OBJECTIVES[self.objective]
 
@@ -302,7 +302,7 @@ class ElectraRtdConfig(PreTrainedConfig):
     @property
     def has_generator_network(self) -> bool:
         """Whether the noise comes from a network; masked LM has no noise, and tables are no network."""
-        return self.learns.corrupts and self.generator_kind in ("masked_lm", "two_tower")
+        return self.objective_spec.corrupts and self.generator_kind in ("masked_lm", "two_tower")
 
     @property
     def has_masked_lm_generator(self) -> bool:

@@ -32,13 +32,13 @@ class ElectraRtdDiscriminator(PushedAsRelease, EncoderInputs, PreTrainedModel):
         config = ElectraRtdConfig.from_native(config)
         is_alone = type(self) is ElectraRtdDiscriminator
         super().__init__(config.of_discriminator_alone() if is_alone else config)
-        if config.learns.predicts:
+        if config.objective_spec.has_masked_lm_head:
             self._add_stock_masked_lm()
         else:
             encoder = build_encoder(config.discriminator_config)
             self.base_model_prefix = encoder.base_model_prefix
             self.add_module(self.base_model_prefix, encoder)
-        if config.learns.detects:
+        if config.objective_spec.has_detection_head:
             activation = hidden_activation(config.discriminator_config)
             # The head reads two fields of a config, under ELECTRA's names.
             head_config = ElectraConfig(hidden_size=config.hidden_size, hidden_act=activation)
@@ -49,7 +49,7 @@ class ElectraRtdDiscriminator(PushedAsRelease, EncoderInputs, PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         # A head that a checkpoint lacks: biases of its own are known to the family's class alone.
-        if self.config.learns.predicts:
+        if self.config.objective_spec.has_masked_lm_head:
             self._stock._init_weights(module)
         else:
             super()._init_weights(module)
@@ -76,7 +76,9 @@ class ElectraRtdDiscriminator(PushedAsRelease, EncoderInputs, PreTrainedModel):
     def _add_stock_masked_lm(self) -> None:
         """Hold the modules of a stock masked-LM model under their own names."""
         # An encoder that is to be loaded as such is whole, with the pooler that masked-LM models go without.
-        stock = build_masked_lm(self.config.discriminator_config, self.config.learns.detection_terms is not None)
+        stock = build_masked_lm(
+            self.config.discriminator_config, self.config.objective_spec.detection_loss_positions is not None
+        )
         for name, module in stock.named_children():
             self.add_module(name, module)
         self.base_model_prefix = stock.base_model_prefix
@@ -89,14 +91,14 @@ class ElectraRtdDiscriminator(PushedAsRelease, EncoderInputs, PreTrainedModel):
     @property
     def heads(self) -> Heads:
         """What the objective may ask of the hidden states."""
-        learns = self.config.learns
+        objective = self.config.objective_spec
 
         def predict(hidden: Tensor) -> Tensor:
             return masked_lm_logits(self._stock, self._masked_lm_head, hidden)
 
         return Heads(
-            detect=self.discriminator_predictions if learns.detects else None,
-            predict=predict if learns.predicts else None,
+            detect=self.discriminator_predictions if objective.has_detection_head else None,
+            predict=predict if objective.has_masked_lm_head else None,
         )
 
     def discriminate(
@@ -111,7 +113,7 @@ class ElectraRtdDiscriminator(PushedAsRelease, EncoderInputs, PreTrainedModel):
         Raises:
             ValueError: for an objective without the detection head.
         """
-        if not self.config.learns.detects:
+        if not self.config.objective_spec.has_detection_head:
             raise ValueError(
                 f"objective {self.config.objective!r} has no detection head, and cannot tell replaced tokens"
             )

@@ -73,7 +73,7 @@ def document_attention_mask(
     config: PreTrainedConfig,
     dtype: torch.dtype,
     form: DocumentMask = "attention",
-    reads: Side = "both",
+    context: Side = "both",
 ) -> Any:
     """The mask that keeps packed documents from seeing each other, in the form the encoder takes.
 
@@ -83,7 +83,7 @@ def document_attention_mask(
     Args:
         document_ids: `(batch, sequence)`, 0 for padding.
         dtype: of the attention scores, for the additive form that eager attention adds to them.
-        reads: one side keeps every token from seeing the other.
+        context: one side keeps every token from seeing the other.
         form: `"attention"` or `"boolean"`.
 
     Returns:
@@ -99,9 +99,9 @@ def document_attention_mask(
     # Compiled, every layer compares anew, and half as wide numbers twice as fast.
     document_ids = document_ids.to(torch.int32)
     same_document = (document_ids[:, None, :, None] == document_ids[:, None, None, :]).contiguous()
-    if reads != "both":
+    if context != "both":
         earlier = torch.ones(same_document.shape[-2:], dtype=torch.bool, device=document_ids.device).tril()
-        same_document = same_document & (earlier if reads == "left" else earlier.T)
+        same_document = same_document & (earlier if context == "left" else earlier.T)
 
     def in_form(allowed: Tensor) -> Tensor:
         if form == "boolean" or config._attn_implementation != "eager":
@@ -115,7 +115,7 @@ def document_attention_mask(
     masks = {"full_attention": in_form(same_document)}
     if "sliding_attention" in layer_types:
         reach, local_mask = config.sliding_window, LOCAL_MASKS.get(config._attn_implementation)
-        before, after = (reach * (reads in ("both", side)) for side in ("left", "right"))
+        before, after = (reach * (context in ("both", side)) for side in ("left", "right"))
         local = None if local_mask is None else local_mask(document_ids, before, after)
         if local is None:
             position = torch.arange(document_ids.shape[1], device=document_ids.device)
@@ -159,7 +159,7 @@ class EncoderInputs(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None,
         document_ids: Tensor | None,
-        reads: Side = "both",
+        context: Side = "both",
         inputs_embeds: Tensor | None = None,
         **inputs: Any,
     ) -> Tensor:
@@ -167,7 +167,7 @@ class EncoderInputs(nn.Module):
 
         Args:
             encoder: built by `backbones`, which notes on it what it expects (`InputForm`).
-            reads: one side keeps every token from seeing the other; it wants `document_ids`.
+            context: one side keeps every token from seeing the other; it wants `document_ids`.
             inputs_embeds: `(batch, sequence, embedding_size)`, read in the place of the ids.
             inputs: `position_ids` counted from 0 in every document, `token_type_ids`.
         """
@@ -177,14 +177,14 @@ class EncoderInputs(nn.Module):
             token_mask = token_mask_of(input_ids, attention_mask, document_ids)
             inputs["position_ids"] = positions_from(form.first_position, inputs.get("position_ids"), token_mask)
         inputs = {name: inputs[name] for name in form.accepted if inputs.get(name) is not None}
-        assert reads == "both" or document_ids is not None, "one side is read within documents"
+        assert context == "both" or document_ids is not None, "one side is read within documents"
         if document_ids is not None and form.document_mask == "document_ids":
-            assert reads == "both", "who reads the numbers of documents takes no one-sided mask"
+            assert context == "both", "who reads the numbers of documents takes no one-sided mask"
             attention_mask, inputs["document_ids"] = None, document_ids
         elif document_ids is not None:
             autocast = form.autocast and torch.is_autocast_enabled(device_type)
             dtype = torch.get_autocast_dtype(device_type) if autocast else encoder.dtype
-            attention_mask = document_attention_mask(document_ids, encoder.config, dtype, form.document_mask, reads)
+            attention_mask = document_attention_mask(document_ids, encoder.config, dtype, form.document_mask, context)
         text = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
         with nullcontext() if form.autocast else torch.autocast(device_type, enabled=False):
             return encoder(**text, attention_mask=attention_mask, **inputs).last_hidden_state

@@ -18,7 +18,7 @@ from .backbones import backbone_of, build_encoder, build_masked_lm, config_from,
 from .checkpoint_layout import GENERATOR_SUBFOLDER, generates_by_masked_lm, joined, objective_of, root_architecture
 from .corruption import ChosenPositions
 from .encoder_inputs import EncoderInputs, check_attention, token_mask_of
-from .objectives import Terms, token_log_probs, token_losses
+from .objectives import LossPositions, token_log_probs, token_losses
 from .push import PushedAsRelease
 from .stock_models import masked_lm_head, masked_lm_logits
 
@@ -49,7 +49,7 @@ class ElectraRtdGenerator(PushedAsRelease, EncoderInputs, PreTrainedModel):
     stock config.
     """
 
-    terms: Terms = "chosen"
+    loss_positions: LossPositions = "chosen"
     # Of a pair, whose joint checkpoint may hold the generator that is asked for; set where the pair is defined.
     pair_class: ClassVar[type[PreTrainedModel] | None] = None
 
@@ -183,7 +183,7 @@ class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
     ELECTRA's generator head over both states; its output layer is the table of words.
     """
 
-    terms: Terms = "candidates"
+    loss_positions: LossPositions = "candidates"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -251,9 +251,9 @@ class TwoTowerGenerator(EncoderInputs, PreTrainedModel):
         if document_ids is None:
             # One document a row, and a text does not go on in its padding.
             document_ids = token_mask_of(input_ids, attention_mask, None).long()
-        shown = (input_ids, None, document_ids)
-        before = self.encode(self.left_to_right, *shown, reads="left", **inputs)
-        after = self.encode(self.right_to_left, *shown, reads="right", **inputs)
+        whole = (input_ids, None, document_ids)
+        before = self.encode(self.left_to_right, *whole, context="left", **inputs)
+        after = self.encode(self.right_to_left, *whole, context="right", **inputs)
         # A token does not see itself: the state before it knows its left, the one after it its right, and at an end of
         # its document there is none.
         goes_on = (document_ids[:, 1:] == document_ids[:, :-1])[..., None]
@@ -284,7 +284,7 @@ class TableGenerator(nn.Module):
             with.
     """
 
-    terms: Terms = "chosen"
+    loss_positions: LossPositions = "chosen"
 
     def __init__(self, vocab_size: int, never_drawn: list[int], counts_tokens: bool):
         super().__init__()

@@ -42,7 +42,7 @@ from .feedback import PolicyGradient, check_reads_embeddings, reversed_straight_
 from .generators import ElectraRtdGenerator, Proposal, TableGenerator, TwoTowerGenerator
 from .gru_encoder import GruEncoderConfig
 from .loading import LoadsPairs
-from .objectives import TERMS
+from .objectives import LOSS_POSITIONS
 from .output import Draw, ElectraRtdForPreTrainingOutput
 
 
@@ -104,7 +104,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
 
     def _new_generator(self) -> nn.Module | None:
         config = self.config
-        if not config.learns.corrupts:
+        if not config.objective_spec.corrupts:
             return None
         if config.generator_kind == "masked_lm":
             return ElectraRtdGenerator(config.generator_config)
@@ -176,7 +176,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         mask_probability: float | None = None,
         **inputs: Any,
     ) -> Tensor:
-        """`(3,)` float32: `TERMS` of a batch, the terms of its losses, before any forward."""
+        """`(3,)` float32: `LOSS_POSITIONS` of a batch, the terms of its losses, before any forward."""
         token_mask = token_mask_of(input_ids, attention_mask, document_ids)
         special_token_ids = self.special_token_ids.to(input_ids.device)
         candidates = candidate_positions(input_ids, token_mask, special_token_ids)
@@ -195,16 +195,16 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         probability = config.mask_probability if mask_probability is None else mask_probability
         return number_of_uniforms(sequence_length, probability, config.joins_words)
 
-    def terms_of_losses(self) -> dict[str, str]:
-        """What each loss of the objective is a mean over, by the loss's name in the output; `TERMS`."""
-        learns = self.config.learns
-        terms = {
-            "generator_loss": self.generator.terms if self.config.has_generator_network else None,
-            "discriminator_loss": learns.detection_terms,
-            "masked_lm_loss": learns.masked_lm_terms,
+    def positions_of_losses(self) -> dict[str, str]:
+        """What each loss of the objective is a mean over, by the loss's name in the output; `LOSS_POSITIONS`."""
+        objective = self.config.objective_spec
+        positions = {
+            "generator_loss": self.generator.loss_positions if self.config.has_generator_network else None,
+            "discriminator_loss": objective.detection_loss_positions,
+            "masked_lm_loss": objective.masked_lm_loss_positions,
             "generator_feedback_loss": "chosen" if self.config.generator_feedback == "reinforce" else None,
         }
-        return {name: value for name, value in terms.items() if value is not None}
+        return {name: value for name, value in positions.items() if value is not None}
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, **kwargs: Any) -> nn.Embedding:
         """Resize the vocabulary of both networks, their tied heads and configs."""
@@ -220,7 +220,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         if isinstance(words, DisentangledEmbedding):
             words.follow(self.generator.get_input_embeddings())
             self.encoder.config.vocab_size = len(words.difference)
-        elif self.config.learns.predicts:
+        elif self.config.objective_spec.has_masked_lm_head:
             self._stock.resize_token_embeddings(new_num_tokens, **kwargs)
             for name, module in self._stock.named_children():
                 self.add_module(name, module)
@@ -257,8 +257,8 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                 `None` draws them from the global generator of the device.
             sampling_temperature: overrides the config's; a tensor does not make a compiled graph specialise.
             mask_probability: likewise; the number of slots stays that of `corruption_uniforms`, or the config's.
-            loss_normalizers: `(3,)`, numbers in the order of `TERMS` that the sums of losses are divided by, when this
-                batch is a part of a larger one; `None` counts this batch.
+            loss_normalizers: `(3,)`, numbers in the order of `LOSS_POSITIONS` that the sums of losses are divided by, when
+                this batch is a part of a larger one; `None` counts this batch.
             return_loss: always; `Trainer` looks for the argument to know that a batch without labels has a loss.
 
         Raises:
@@ -287,7 +287,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             word_starts,
             encoder_inputs,
         )
-        reads = encoder_inputs
+        discriminator_inputs = encoder_inputs
         if config.generator_feedback == "gumbel_softmax" and torch.is_grad_enabled():
             embedded = reversed_straight_through(
                 text.corrupted_input_ids,
@@ -297,9 +297,9 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                 text.chosen,
                 config.generator_feedback_weight,
             )
-            reads = {**encoder_inputs, "inputs_embeds": embedded}
-        hidden = self.encode(self.encoder, text.corrupted_input_ids, **reads)
-        verdict = config.learns(hidden, self.heads, text)
+            discriminator_inputs = {**encoder_inputs, "inputs_embeds": embedded}
+        hidden = self.encode(self.encoder, text.corrupted_input_ids, **discriminator_inputs)
+        verdict = config.objective_spec(hidden, self.heads, text)
 
         of_positions = {
             "generator_loss": None if draw is None else draw.proposal.losses,
@@ -313,9 +313,9 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             )
         counts = torch.stack([text.chosen.weights.sum(), text.candidates.sum().float(), text.token_mask.sum().float()])
         normalizers = (counts if loss_normalizers is None else loss_normalizers).clamp(min=1.0)
-        terms = self.terms_of_losses()
+        positions = self.positions_of_losses()
         losses = {
-            name: values.sum() / normalizers[TERMS.index(terms[name])]
+            name: values.sum() / normalizers[LOSS_POSITIONS.index(positions[name])]
             for name, values in of_positions.items()
             if values is not None
         }

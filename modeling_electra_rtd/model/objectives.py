@@ -20,8 +20,8 @@ from .corruption import CorruptedText
 
 
 # What a loss is a mean over: chosen positions, tokens that may be corrupted, or all that are not padding.
-Terms = Literal["chosen", "candidates", "tokens"]
-TERMS: tuple[Terms, ...] = ("chosen", "candidates", "tokens")
+LossPositions = Literal["chosen", "candidates", "tokens"]
+LOSS_POSITIONS: tuple[LossPositions, ...] = ("chosen", "candidates", "tokens")
 
 # Positions whose vocabulary logits are alive at a time where every position is predicted.
 _ROWS_OF_LOGITS = 1024
@@ -60,22 +60,26 @@ class Objective(ABC):
 
     Attributes:
         corrupts: whether the discriminator reads samples of a generator; otherwise it reads `[MASK]`.
-        detects: whether it has the detection head.
-        detection_terms, masked_lm_terms: what the two losses of the discriminator are means over; `None` for a loss
-            that the objective does not have.
+        has_detection_head: whether it has the detection head.
+        detection_loss_positions, masked_lm_loss_positions: what the two losses of the discriminator are means over;
+            `None` for a loss that the objective does not have.
+        gives_energies: whether the detection head's logit is the energy of a token instead of a verdict on it.
+        hub_tag: the tag of its models on the Hub.
         needs_noise_everywhere: whether the noise has to know the probability of every token, chosen or not.
     """
 
     corrupts: ClassVar[bool] = True
-    detects: ClassVar[bool] = True
-    detection_terms: ClassVar[Terms | None] = None
-    masked_lm_terms: ClassVar[Terms | None] = None
+    has_detection_head: ClassVar[bool] = True
+    detection_loss_positions: ClassVar[LossPositions | None] = None
+    masked_lm_loss_positions: ClassVar[LossPositions | None] = None
     needs_noise_everywhere: ClassVar[bool] = False
+    gives_energies: ClassVar[bool] = False
+    hub_tag: ClassVar[str] = "replaced-token-detection"
 
     @property
-    def predicts(self) -> bool:
+    def has_masked_lm_head(self) -> bool:
         """Whether the discriminator has a masked-LM head."""
-        return self.masked_lm_terms is not None
+        return self.masked_lm_loss_positions is not None
 
     @abstractmethod
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
@@ -85,7 +89,7 @@ class Objective(ABC):
 class ReplacedTokenDetection(Objective):
     """Says for every token whether it is the text's (ELECTRA paper, section 2)."""
 
-    detection_terms = "tokens"
+    detection_loss_positions = "tokens"
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         logits = heads.detect(hidden)
@@ -95,7 +99,7 @@ class ReplacedTokenDetection(Objective):
 class ChosenTokenDetection(Objective):
     """Replaced-token detection with the loss on the chosen positions only ("ELECTRA 15%", paper section 3.4)."""
 
-    detection_terms = "chosen"
+    detection_loss_positions = "chosen"
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         logits = heads.detect(hidden)
@@ -107,8 +111,9 @@ class MaskedLanguageModeling(Objective):
     `mask_token_probability` show `[MASK]` and the others themselves, where BERT also shows random ones)."""
 
     corrupts = False
-    detects = False
-    masked_lm_terms = "chosen"
+    has_detection_head = False
+    hub_tag = "masked-language-modeling"
+    masked_lm_loss_positions = "chosen"
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         losses, is_recovered = _losses_at_chosen(hidden, heads, text)
@@ -128,7 +133,7 @@ class AllTokensMaskedLanguageModeling(Objective):
     masked-LM head.
     """
 
-    masked_lm_terms = "tokens"
+    masked_lm_loss_positions = "tokens"
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         logits = heads.detect(hidden)
@@ -159,8 +164,10 @@ class Electric(Objective):
     be corrupted take part: the noise knows nothing about `[CLS]`.
     """
 
-    detection_terms = "candidates"
+    detection_loss_positions = "candidates"
     needs_noise_everywhere = True
+    gives_energies = True
+    hub_tag = "electric"
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         energies = heads.detect(hidden).float()
@@ -181,8 +188,8 @@ class DetectionAndMaskedLanguageModeling(Objective):
     what tokens mean in its states (compare corrective language modelling, COCO-LM). One pass serves both.
     """
 
-    detection_terms = "tokens"
-    masked_lm_terms = "chosen"
+    detection_loss_positions = "tokens"
+    masked_lm_loss_positions = "chosen"
 
     def __call__(self, hidden: Tensor, heads: Heads, text: CorruptedText) -> Verdict:
         logits = heads.detect(hidden)

@@ -29,7 +29,7 @@ class ElectraRtdForPreTrainingOutput(ModelOutput):
         generator_is_correct: `(batch, sequence)` bool, chosen positions where the generator's first guess is the text.
         is_recovered: `(batch, sequence)` bool, those where the discriminator's first guess is.
         token_mask: `(batch, sequence)` bool, positions that are not padding.
-        loss_terms: `(3,)` float32, what this batch adds to `TERMS`.
+        loss_terms: `(3,)` float32, what this batch adds to `LOSS_POSITIONS`.
 
     What an objective does not have is `None`.
     """

@@ -19,6 +19,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
 from .backbones import longest_row
+from .objectives import OBJECTIVES
 from .precision import faster_precision, warn_of_slower
 from .text_encoding import reading_tokenizer
 from .vocabulary import padding_problem, vocabulary_size
@@ -181,10 +182,11 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
 
     def __call__(self, inputs: Any, batch_size: int | None = None, **arguments: Any) -> Any:
         """Tokens or words of a text; a list of them for a list, an iterator for a generator."""
-        if objective_trained(self.model) == "electric":
+        objective = objective_trained(self.model)
+        if OBJECTIVES[objective].gives_energies:
             raise ValueError(
-                f"model {self.model.name_or_path!r} has learned energies (objective 'electric'), not which tokens are "
-                "replaced; electra-rtd score and inspect read texts by them"
+                f"model {self.model.name_or_path!r} has learned energies (objective {objective!r}), not which tokens "
+                "are replaced; electra-rtd score and inspect read texts by them"
             )
         batch_size = self._batch_size if batch_size is None else batch_size
         _check_batch_size(batch_size)

@@ -37,23 +37,23 @@ def check_combination(pair: Any) -> None:
     """Refuse choices that make no sense together, before there is a generator."""
     kind, sharing, feedback = pair.generator_kind, pair.embedding_sharing, pair.generator_feedback
     reason = None
-    if not pair.learns.corrupts and kind != "masked_lm":
+    if not pair.objective_spec.corrupts and kind != "masked_lm":
         reason = f"generator_kind {kind!r} without a generator"
-    elif not pair.learns.corrupts and pair.disallow_correct:
+    elif not pair.objective_spec.corrupts and pair.disallow_correct:
         reason = "disallow_correct: nothing is drawn without a generator"
-    elif pair.learns.needs_noise_everywhere and kind == "masked_lm":
+    elif pair.objective_spec.needs_noise_everywhere and kind == "masked_lm":
         raise ValueError(
             f"objective {pair.objective!r} needs a noise that knows the probability of every token, and a masked-LM "
             "generator knows only those behind [MASK]; use generator_kind 'two_tower', 'unigram' or 'uniform'"
         )
-    elif pair.learns.needs_noise_everywhere and pair.disallow_correct:
+    elif pair.objective_spec.needs_noise_everywhere and pair.disallow_correct:
         reason = "disallow_correct: noise-contrastive estimation needs samples of the very noise it knows"
-    elif pair.learns.needs_noise_everywhere and pair.sampling_temperature != 1:
+    elif pair.objective_spec.needs_noise_everywhere and pair.sampling_temperature != 1:
         reason = (
             f"sampling_temperature {pair.sampling_temperature}: noise-contrastive estimation needs samples of the "
             "very noise it knows"
         )
-    elif pair.learns.needs_noise_everywhere and pair.mask_probability == 1:
+    elif pair.objective_spec.needs_noise_everywhere and pair.mask_probability == 1:
         reason = "mask_probability 1: noise-contrastive estimation needs tokens of the text beside the noise"
     elif not pair.has_generator_network and sharing not in ("tied", "none"):
         reason = f"embedding_sharing {sharing!r} without a second network"
@@ -70,7 +70,7 @@ def check_combination(pair: Any) -> None:
             f"freeze_generator with embedding_sharing {sharing!r}, whose tables the discriminator trains; use "
             "'none' or 'gdes'"
         )
-    elif sharing in ("all", "gdes") and pair.learns.predicts:
+    elif sharing in ("all", "gdes") and pair.objective_spec.has_masked_lm_head:
         # "all" would train one head twice; "gdes" splits the very table that the head reads out.
         reason = f"embedding_sharing {sharing!r}, because its discriminator has a masked-LM head; use 'tied'"
     if reason is not None:
@@ -133,7 +133,7 @@ def _check_special_tokens(pair: Any) -> None:
     drawable = tokens - sum(token_id < tokens for token_id in pair.special_token_ids or [])
     # With disallow_correct there must be one beside the text's own.
     needed = 2 if pair.disallow_correct else 1
-    if pair.learns.corrupts and drawable < needed:
+    if pair.objective_spec.corrupts and drawable < needed:
         raise ValueError(
             f"number_of_tokens is {pair.number_of_tokens} in a vocabulary of {vocab_size}; it must leave {needed} or "
             "more tokens that are not special"

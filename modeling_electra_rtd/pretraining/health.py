@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..model.objectives import TERMS
+from ..model.objectives import LOSS_POSITIONS
 from ..model.output import ElectraRtdForPreTrainingOutput
 
 
@@ -15,13 +15,13 @@ _LARGEST_LOGIT = 16.0
 
 _LOSSES = ("generator_loss", "discriminator_loss", "masked_lm_loss", "generator_feedback_loss")
 # What the losses of replaced-token detection are means over.
-_RTD_TERMS = {"generator_loss": "chosen", "discriminator_loss": "tokens"}
+_RTD_LOSS_POSITIONS = {"generator_loss": "chosen", "discriminator_loss": "tokens"}
 
 # What a batch adds up to, in the order of the tensor that holds it.
 _SUMS = (
     *_LOSSES,
     "batches",
-    *TERMS,
+    *LOSS_POSITIONS,
     "generator_correct",
     "recovered",
     "replaced",
@@ -45,11 +45,11 @@ class RtdTelemetry:
     Losses are sums over batches weighted by their terms, so the average is that of one large batch.
 
     Args:
-        terms_of_losses: what each loss of the objective is a mean over, of `TERMS`.
+        positions_of_losses: what each loss of the objective is a mean over, of `LOSS_POSITIONS`.
     """
 
-    def __init__(self, device: torch.device | str, terms_of_losses: dict[str, str] = _RTD_TERMS):
-        self._terms_of_losses = terms_of_losses
+    def __init__(self, device: torch.device | str, positions_of_losses: dict[str, str] = _RTD_LOSS_POSITIONS):
+        self._positions_of_losses = positions_of_losses
         # float32 cannot count beyond 2**24 tokens; one backend lacks float64.
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self.sums = torch.zeros(len(_SUMS), dtype=dtype, device=device)
@@ -71,7 +71,9 @@ class RtdTelemetry:
         divisors = output.loss_terms if loss_normalizers is None else loss_normalizers
         nothing = torch.zeros((), device=tokens.device)
         losses = [
-            output[name] * divisors[TERMS.index(self._terms_of_losses[name])] if name in output else nothing
+            output[name] * divisors[LOSS_POSITIONS.index(self._positions_of_losses[name])]
+            if name in output
+            else nothing
             for name in _LOSSES
         ]
         batch = (
@@ -103,7 +105,7 @@ class RtdTelemetry:
         self.histogram.zero_()
 
 
-def rtd_metrics(packed: Tensor, terms_of_losses: dict[str, str] = _RTD_TERMS) -> dict[str, float]:
+def rtd_metrics(packed: Tensor, positions_of_losses: dict[str, str] = _RTD_LOSS_POSITIONS) -> dict[str, float]:
     """Metrics of `RtdTelemetry.packed()`; this waits for the device.
 
     Returns:
@@ -118,7 +120,7 @@ def rtd_metrics(packed: Tensor, terms_of_losses: dict[str, str] = _RTD_TERMS) ->
     def ratio(numerator: float, denominator: float) -> float:
         return numerator / denominator if denominator else 0.0
 
-    metrics = {name: ratio(total[name], total[terms]) for name, terms in terms_of_losses.items()}
+    metrics = {name: ratio(total[name], total[terms]) for name, terms in positions_of_losses.items()}
     if "generator_loss" in metrics:
         metrics["mlm_accuracy"] = ratio(total["generator_correct"], total["chosen"])
     metrics["replaced_rate"] = ratio(total["replaced"], total["tokens"])

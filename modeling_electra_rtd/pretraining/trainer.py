@@ -67,12 +67,12 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         **kwargs: Any,
     ):
         temperature = args.initial_sampling_temperature
-        if model.config.learns.needs_noise_everywhere and temperature not in (None, 1):
+        if model.config.objective_spec.needs_noise_everywhere and temperature not in (None, 1):
             raise ValueError(
                 f"initial_sampling_temperature is {temperature}, but objective {model.config.objective!r} needs "
                 "samples of the very noise it knows; set it to 1"
             )
-        if model.config.learns.needs_noise_everywhere and args.initial_mask_probability == 1:
+        if model.config.objective_spec.needs_noise_everywhere and args.initial_mask_probability == 1:
             raise ValueError(
                 f"initial_mask_probability is {args.initial_mask_probability}, but objective "
                 f"{model.config.objective!r} needs tokens of the text beside the noise; set it below 1"
@@ -100,9 +100,9 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         # Batches carry no labels, and yet the model returns a loss.
         self.label_names = []
         self.can_return_loss = True
-        self._terms_of_losses = model.terms_of_losses()
-        self._train_telemetry = RtdTelemetry(self.args.device, self._terms_of_losses)
-        self._evaluation_telemetry = RtdTelemetry(self.args.device, self._terms_of_losses)
+        self._positions_of_losses = model.positions_of_losses()
+        self._train_telemetry = RtdTelemetry(self.args.device, self._positions_of_losses)
+        self._evaluation_telemetry = RtdTelemetry(self.args.device, self._positions_of_losses)
         self._health = HealthMonitor(model.config.vocab_size)
         self._last_log_time: float | None = None
         self.run_facts: dict[str, Any] = {}
@@ -312,7 +312,7 @@ class ElectraRtdTrainer(CheckpointedTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             packed = self._reduced(self._train_telemetry)
-            metrics = rtd_metrics(packed, self._terms_of_losses)
+            metrics = rtd_metrics(packed, self._positions_of_losses)
             now, tokens = time.perf_counter(), counted_tokens(packed)
             self._train_telemetry.reset()
             self.state.num_input_tokens_seen += tokens
@@ -350,7 +350,7 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         self._evaluation_telemetry.reset()
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        metrics = rtd_metrics(self._reduced(self._evaluation_telemetry), self._terms_of_losses)
+        metrics = rtd_metrics(self._reduced(self._evaluation_telemetry), self._positions_of_losses)
         output.metrics[f"{prefix}_loss"] = self._weighted(metrics)
         output.metrics.update({f"{prefix}_{name}": value for name, value in metrics.items()})
         return output
@@ -373,7 +373,7 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
     def _weighted(self, metrics: dict[str, float]) -> float:
-        return sum(self._pair.config.loss_weights[name] * metrics[name] for name in self._terms_of_losses)
+        return sum(self._pair.config.loss_weights[name] * metrics[name] for name in self._positions_of_losses)
 
     def _reduced(self, telemetry: RtdTelemetry) -> Tensor:
         packed = telemetry.packed()

@@ -93,8 +93,6 @@ _LOOPS = {
     )
     for kind, values in (("probability", "logits.sigmoid()"), ("energy", "logits"))
 }
-# Of what does not detect replaced tokens.
-_TAGS = {"electric": "electric", **dict.fromkeys(("mlm", "replace_mlm", "all_tokens_mlm"), "masked-language-modeling")}
 # Of texts that a card names.
 _NAMES = 10
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
@@ -214,17 +212,17 @@ def render_model_card(
     run = _checked_run(run)
     config = release["config"]
     objective = config.get(RTD_KEY, {}) if objective is None else objective
-    learns = objective.get("objective", "rtd")
+    objective_name = objective.get("objective", "rtd")
+    objective_spec = OBJECTIVES[objective_name]
     results = [result for record in tuned for result in hub_results(record)]
     described = _described(run, config, release["generator_config"], objective)
     sources = {source: _repository_of(run, source) for source in _sources(run)}
-    corrupts = OBJECTIVES[learns].corrupts
     bases = [repository for repository in sources.values() if repository]
     metadata = ModelCardData(
         language=language,
         license=license,
         library_name="transformers",
-        tags=["electra", _TAGS.get(learns, "replaced-token-detection"), "pretraining", config["model_type"], *tags],
+        tags=["electra", objective_spec.hub_tag, "pretraining", config["model_type"], *tags],
         datasets=described["data"]["datasets"] or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         base_model=bases or None,
@@ -249,12 +247,12 @@ def render_model_card(
             for role, values in (("encoder", config), ("generator", release["generator_config"]))
         },
         has_key=RTD_KEY in config,
-        loop_over_tokens=_LOOPS["energy" if learns == "electric" else "probability"],
-        objective=learns,
-        predicts=OBJECTIVES[learns].predicts,
-        kind=objective.get("generator_kind", "masked_lm") if corrupts else None,
+        loop_over_tokens=_LOOPS["energy" if objective_spec.gives_energies else "probability"],
+        objective=objective_name,
+        predicts=objective_spec.has_masked_lm_head,
+        kind=objective.get("generator_kind", "masked_lm") if objective_spec.corrupts else None,
         has_generator=generates_by_masked_lm(objective),
-        reads_masks=generates_by_masked_lm(objective) or not corrupts,
+        reads_masks=generates_by_masked_lm(objective) or not objective_spec.corrupts,
         activation=config.get("hidden_act") or config.get("hidden_activation"),
         is_from_scratch=run.get("recipe", {}).get("model", {}).get("discriminator") is not None,
         origin=None if origin is None else bare(origin),

@@ -84,7 +84,7 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
         ours = {"root": model.encoder(ids).last_hidden_state}
         if model.config.has_masked_lm_generator:
             ours["generator"] = model.generator(ids).logits
-        if model.config.learns.predicts:
+        if model.config.objective_spec.has_masked_lm_head:
             ours["masked LM"] = model.heads.predict(ours["root"])
         if model.config.to_dict()["architectures"] == ["ElectraForPreTraining"]:
             ours["discriminator"] = model.discriminate(ids)
@@ -95,7 +95,7 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
             f"the outputs of the checkpoint are not finite ({', '.join(overflowed)}), though its weights are; take "
             "one from before its training diverged"
         )
-    report = stock_outputs(root, predicts=model.config.learns.predicts)
+    report = stock_outputs(root, predicts=model.config.objective_spec.has_masked_lm_head)
     for name, expected in sums.items():
         difference = abs(expected - report[name]["sum"])
         # Not `>`, which is false of NaN.
