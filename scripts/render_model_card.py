@@ -85,11 +85,9 @@ def architecture_facts(run: dict[str, Any], manifest: dict[str, Any]) -> dict[st
 
 
 def _parameters(config: ElectraRtdConfig) -> dict[str, int]:
-    """How many a pair has, as a record counts them."""
+    """Count the parameters of a pair, as a record does."""
     with torch.device("meta"):
-        counts = {name: weight.numel() for name, weight in ElectraRtdForPreTraining(config).named_parameters()}
-    generator = sum(count for name, count in counts.items() if name.startswith("generator."))
-    return {"discriminator": sum(counts.values()) - generator, "generator_not_shared": generator}
+        return ElectraRtdForPreTraining(config).parameter_counts()
 
 
 def check_text(run: dict[str, Any], text: dict[str, Any]) -> None:

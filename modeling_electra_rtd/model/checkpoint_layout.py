@@ -7,7 +7,7 @@ Stock `transformers` reads either as the discriminator it holds.
 
 import copy
 import os
-from typing import Any
+from typing import Any, Literal
 
 from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
 from transformers.utils import CONFIG_NAME, cached_file
@@ -30,6 +30,16 @@ def native_config(config: PreTrainedConfig) -> PreTrainedConfig:
     for name in ADDED_KEYS:
         config.__dict__.pop(name, None)
     return config
+
+
+def role_of(config: PreTrainedConfig) -> Literal["pair", "discriminator", "stock"]:
+    """Tell whose config this is: a pair's, that of a discriminator which has left its generator, or any other model's.
+
+    Code that came with a checkpoint has classes of its own for the first two, so the fields decide, not the class.
+    """
+    if not hasattr(config, "generator_config"):
+        return "stock"
+    return "discriminator" if config.is_alone else "pair"
 
 
 def objective_of(config: PreTrainedConfig | dict[str, Any]) -> dict[str, Any] | None:

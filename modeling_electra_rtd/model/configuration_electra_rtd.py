@@ -6,13 +6,13 @@ On disk it is the discriminator's own config with one more key (see `checkpoint_
 import copy
 import json
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save
 
-from .backbones import HUB_ARGUMENTS, backbone_of, config_from, generator_config_for
+from .backbones import HUB_ARGUMENTS, backbone_of, check_generator_size, config_from, generator_config_for
 from .checkpoint_layout import (
     ADDED_KEYS,
     GENERATOR_SUBFOLDER,
@@ -20,6 +20,7 @@ from .checkpoint_layout import (
     generates_by_masked_lm,
     generator_config_in,
     native_config,
+    role_of,
     root_architecture,
 )
 from .encoder_inputs import check_attention
@@ -38,27 +39,6 @@ _LIBRARY_KEYS = {
     "name_or_path",
     "num_labels",
 }
-
-# The fields that are neither network's.
-OBJECTIVE_FIELDS = (
-    "objective",
-    "generator_kind",
-    "generator_feedback",
-    "freeze_generator",
-    "masking_strategy",
-    "mask_probability",
-    "mask_token_probability",
-    "sampling_temperature",
-    "disallow_correct",
-    "generator_loss_weight",
-    "discriminator_loss_weight",
-    "masked_lm_loss_weight",
-    "generator_feedback_weight",
-    "embedding_sharing",
-    "mask_token_id",
-    "special_token_ids",
-    "number_of_tokens",
-)
 
 
 @strict
@@ -213,13 +193,47 @@ class ElectraRtdConfig(PreTrainedConfig):
             objective: any other field of this class, and `revision`, `subfolder`, `token`, ... of `from_pretrained`.
         """
         hub = {name: objective.pop(name) for name in HUB_ARGUMENTS if name in objective}
-        discriminator = native_config(config_from(discriminator, **hub))
-        # Given only where it is asked for: an objective may have no generator, and "all" one that is equal.
-        generator = None
-        if generator_width is not None or generator_depth is not None:
-            generator = generator_config_for(discriminator, generator_width, generator_depth)
+        discriminator = config_from(discriminator, **hub)
         special_tokens = special_tokens_of(tokenizer) if tokenizer is not None else {}
-        return cls(discriminator_config=discriminator, generator_config=generator, **{**special_tokens, **objective})
+        return cls.from_networks(
+            discriminator,
+            generator_width=generator_width,
+            generator_depth=generator_depth,
+            **{**special_tokens, **objective},
+        )
+
+    @classmethod
+    def from_networks(
+        cls,
+        discriminator: PreTrainedConfig,
+        generator: PreTrainedConfig | None = None,
+        generator_width: float | None = None,
+        generator_depth: float | None = None,
+        attn_implementation: str | None = None,
+        **fields: Any,
+    ) -> "ElectraRtdConfig":
+        """Compose a pair of the configs of its networks.
+
+        Args:
+            discriminator, generator: stock configs. Without a generator one is derived where the objective needs it:
+                by `generator_width` and `generator_depth` if one of them is given, otherwise by the family's default.
+            generator_width, generator_depth: fractions of the discriminator's sizes, which a given generator must
+                have.
+            fields: any other field of this class.
+
+        Raises:
+            ValueError: if the generator has other sizes than asked for, and for all that this class refuses.
+        """
+        discriminator = native_config(discriminator)
+        if generator is not None:
+            generator = native_config(generator)
+            check_generator_size(generator, discriminator, generator_width, generator_depth)
+        elif generator_width is not None or generator_depth is not None:
+            generator = generator_config_for(discriminator, generator_width, generator_depth)
+        config = cls(discriminator_config=discriminator, generator_config=generator, **fields)
+        if attn_implementation is not None:
+            config._attn_implementation = attn_implementation
+        return config
 
     @classmethod
     def from_native(
@@ -230,7 +244,7 @@ class ElectraRtdConfig(PreTrainedConfig):
         Args:
             generator_config: of the generator, where the config says only in which folder it lies.
         """
-        if isinstance(config, cls) or hasattr(config, "generator_config"):
+        if role_of(config) != "stock":
             return config
         objective = copy.deepcopy(getattr(config, RTD_KEY, None) or {})
         if objective.pop(GENERATOR_SUBFOLDER, None) is not None:
@@ -333,6 +347,17 @@ class ElectraRtdConfig(PreTrainedConfig):
 
     def to_json_string(self, use_diff: bool = True) -> str:
         return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+# What a config knows of its vocabulary.
+VOCABULARY_FIELDS = ("mask_token_id", "special_token_ids", "number_of_tokens")
+
+# The fields that are neither network's: all that the class declares itself but the two configs.
+OBJECTIVE_FIELDS = tuple(
+    name
+    for name, kind in ElectraRtdConfig.__annotations__.items()
+    if get_origin(kind) is not ClassVar and name not in ("discriminator_config", "generator_config")
+)
 
 
 def special_tokens_of(tokenizer: Any) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from transformers.utils.hub import resolve_revision
 from .backbones import (
     HUB_ARGUMENTS,
     backbone_of,
-    check_generator_size,
     config_from,
-    generator_config_for,
     hub_arguments_in,
 )
 from .checkpoint_layout import (
@@ -24,9 +22,10 @@ from .checkpoint_layout import (
     holds_pair,
     joined,
     lacks_generator,
-    native_config,
     objective_of,
+    role_of,
 )
+from .composition import brings_generator, continued_config
 from .configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from .discriminator import ElectraRtdDiscriminator
 from .embedding_sharing import native_state
@@ -59,7 +58,7 @@ class LoadsPairs:
         hub = hub_arguments_in(kwargs)
         config = kwargs.pop("config", None)
         # What an auto class hands over is stock, and carries the key; a pair's own does not say where it was read.
-        is_stock = isinstance(config, PreTrainedConfig) and not hasattr(config, "generator_config")
+        is_stock = isinstance(config, PreTrainedConfig) and role_of(config) == "stock"
         objective = objective_of(config if is_stock else config_from(source, **hub))
         if objective is None:
             raise _no_generator(source)
@@ -128,48 +127,29 @@ class LoadsPairs:
             ValueError: for different vocabularies, tables that cannot be shared, or a generator of another size than
                 `generator_width` and `generator_depth` say.
         """
-        # The kind of generator that a pair would bring along.
-        wanted = generator_kind_of(objective or {}) if generator is None else None
+        objective = objective or {}
         first, second = discriminator, generator
         if not isinstance(first, PreTrainedModel):
-            first = _loaded_first(cls, discriminator, wanted, objective or {}, hub_arguments)
-        # By what it holds: a pair that came with its code has a class of its own.
-        is_pair = wanted is not None and isinstance(getattr(first, "generator", None), nn.Module)
-        brings_generator = is_pair and generator_kind_of(first.config.objective_fields()) == wanted
-        if brings_generator:
+            first = _loaded_first(cls, discriminator, generator is None, objective, hub_arguments)
+        brought = second is None and brings_generator(first.config, objective)
+        if brought:
             second = first.generator
-            embedding_sharing = embedding_sharing or first.config.embedding_sharing
         elif second is not None and not isinstance(second, PreTrainedModel):
             second = ElectraRtdGenerator.from_pretrained(second, **hub_arguments)
-        first_config = native_config(getattr(first.config, "discriminator_config", first.config))
-        objective = {
-            # What a pair knows of its vocabulary.
-            **{
-                name: getattr(first.config, name, None)
-                for name in ("mask_token_id", "special_token_ids", "number_of_tokens")
-            },
-            **(special_tokens_of(tokenizer) if tokenizer is not None else {}),
-            **(objective or {}),
-        }
-        second_config = native_config(second.config) if isinstance(second, PreTrainedModel) else None
-        if second_config is not None:
-            check_generator_size(second_config, first_config, generator_width, generator_depth)
-        elif generator_width is not None or generator_depth is not None:
-            second_config = generator_config_for(first_config, generator_width, generator_depth)
-        if objective.get("freeze_generator") and second is None:
-            raise ValueError("freeze_generator needs a generator that has learned; give one as generator")
-        if embedding_sharing is None:
-            embedding_sharing = "tied" if second is None or _same_embeddings(first, second) else "none"
-            if embedding_sharing == "none":
-                logger.warning(
-                    "The pair's embedding tables differ: both are kept (embedding_sharing='none'). "
-                    "Pass embedding_sharing='tied' to continue with the discriminator's for both."
-                )
-        config = ElectraRtdConfig(
-            discriminator_config=first_config,
-            generator_config=second_config,
+        if embedding_sharing is None and second is not None and not brought and not _same_embeddings(first, second):
+            embedding_sharing = "none"
+            logger.warning(
+                "The pair's embedding tables differ: both are kept (embedding_sharing='none'). "
+                "Pass embedding_sharing='tied' to continue with the discriminator's for both."
+            )
+        config = continued_config(
+            first.config,
+            second.config if isinstance(second, PreTrainedModel) and not brought else None,
             embedding_sharing=embedding_sharing,
-            **objective,
+            generator_width=generator_width,
+            generator_depth=generator_depth,
+            special_tokens=special_tokens_of(tokenizer) if tokenizer is not None else None,
+            objective=objective,
         )
         model = cls(config)
         if second is not None:
@@ -180,7 +160,7 @@ class LoadsPairs:
         # After the generator's, so that what is shared is the discriminator's.
         _start_from(first.base_model, model.encoder)
         # The baseline of feedback is of the samples of its own generator.
-        apart = ("generator", model.base_model_prefix, *(() if brings_generator else ("feedback",)))
+        apart = ("generator", model.base_model_prefix, *(() if brought else ("feedback",)))
         for name, head in model.named_children():
             if name not in apart and isinstance(getattr(first, name, None), nn.Module):
                 state, learned = head.state_dict(), getattr(first, name).state_dict()
@@ -244,18 +224,24 @@ def _no_generator(source: str | os.PathLike) -> ValueError:
 def _loaded_first(
     pair_class: type[PreTrainedModel],
     source: str | os.PathLike,
-    wanted: str | None,
+    takes_generator: bool,
     objective: dict[str, Any],
     arguments: dict[str, Any],
 ) -> PreTrainedModel:
-    """What `from_pair` continues from: a pair, if it has the kind of generator that is wanted, or a discriminator."""
+    """Load what `from_pair` continues from: a pair, if its generator is of the kind that the objective needs, or a
+    discriminator.
+
+    Args:
+        takes_generator: whether a pair's generator would be taken along.
+    """
     hub = hub_arguments_in(arguments)
     known = objective_of(config_from(source, **hub))
     if known is None:
         # A stock checkpoint does not say which heads it has, so it is asked for those of the objective.
         heads = {name: objective[name] for name in ("objective", "generator_kind") if name in objective}
         return ElectraRtdDiscriminator.from_pretrained(source, **arguments, **heads)
-    if wanted is not None and generator_kind_of(known) == wanted and holds_pair(source, **hub):
+    kind = generator_kind_of(objective) if takes_generator else None
+    if kind is not None and generator_kind_of(known) == kind and holds_pair(source, **hub):
         return pair_class.from_pretrained(source, **arguments)
     return ElectraRtdDiscriminator.from_pretrained(source, **arguments)
 

@@ -195,6 +195,12 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
         probability = config.mask_probability if mask_probability is None else mask_probability
         return number_of_uniforms(sequence_length, probability, config.joins_words)
 
+    def parameter_counts(self) -> dict[str, int]:
+        """Count the parameters: `discriminator`, with everything that is shared, and `generator_not_shared`."""
+        counts = {name: parameter.numel() for name, parameter in self.named_parameters()}
+        generator = sum(count for name, count in counts.items() if name.startswith("generator."))
+        return {"discriminator": sum(counts.values()) - generator, "generator_not_shared": generator}
+
     def positions_of_losses(self) -> dict[str, str]:
         """What each loss of the objective is a mean over, by the loss's name in the output; `LOSS_POSITIONS`."""
         objective = self.config.objective_spec
@@ -257,8 +263,8 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
                 `None` draws them from the global generator of the device.
             sampling_temperature: overrides the config's; a tensor does not make a compiled graph specialise.
             mask_probability: likewise; the number of slots stays that of `corruption_uniforms`, or the config's.
-            loss_normalizers: `(3,)`, numbers in the order of `LOSS_POSITIONS` that the sums of losses are divided by, when
-                this batch is a part of a larger one; `None` counts this batch.
+            loss_normalizers: `(3,)`, numbers in the order of `LOSS_POSITIONS` that the sums of losses are divided by,
+                when this batch is a part of a larger one; `None` counts this batch.
             return_loss: always; `Trainer` looks for the argument to know that a batch without labels has a loss.
 
         Raises:

@@ -5,7 +5,6 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..common.references import ModelReference
-from ..model.backbones import check_generator_size
 from ..model.checkpoint_layout import native_config
 from ..model.configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..model.generators import ElectraRtdGenerator
@@ -96,7 +95,6 @@ def pair_config_of(
     stated = {**_stated(recipe.discriminator), **_stated(recipe.generator)}.get("vocab_size")
     if generator is not None:
         generator = native_config(generator)
-        check_generator_size(generator, discriminator, recipe.generator_width, recipe.generator_depth)
         stated = generator.vocab_size
     elif recipe.generator is not None:
         generator = model_config(recipe.generator)
@@ -109,16 +107,14 @@ def pair_config_of(
         for name, token_id in token_ids.items():
             if hasattr(config, name):
                 setattr(config, name, token_id)
-    objective = {**recipe.objective_fields(), **special_tokens}
-    if generator is None:
-        config = ElectraRtdConfig.from_discriminator(
-            discriminator, recipe.generator_width, recipe.generator_depth, **objective
-        )
-    else:
-        config = ElectraRtdConfig(discriminator_config=discriminator, generator_config=generator, **objective)
-    if recipe.attn_implementation is not None:
-        config._attn_implementation = recipe.attn_implementation
-    return config
+    return ElectraRtdConfig.from_networks(
+        discriminator,
+        generator,
+        recipe.generator_width,
+        recipe.generator_depth,
+        recipe.attn_implementation,
+        **{**recipe.objective_fields(), **special_tokens},
+    )
 
 
 def _stated(source: dict[str, Any] | str | None) -> dict[str, Any]:

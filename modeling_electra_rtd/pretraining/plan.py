@@ -14,8 +14,9 @@ from ..common.pairs import holds_pair
 from ..common.references import ModelReference
 from ..data.blocks import MANIFEST, TOKENIZER, read_manifest
 from ..data.tokenization import load_tokenizer
-from ..model.backbones import check_generator_size, config_from, generator_config_for
-from ..model.checkpoint_layout import generator_kind_of, native_config
+from ..model.backbones import config_from
+from ..model.checkpoint_layout import native_config
+from ..model.composition import continued_config
 from ..model.configuration_electra_rtd import ElectraRtdConfig, special_tokens_of
 from ..model.corruption import slots_per_row
 from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
@@ -177,34 +178,28 @@ def planned_config(recipe: Recipe, vocab_size: int | None = None) -> tuple[Elect
 
 
 def _continued_config(recipe: Recipe, first: ModelReference, generator: PreTrainedConfig | None) -> ElectraRtdConfig:
-    """That of the pair which `from_pair` would load, from the configs of its checkpoints alone."""
-    model, objective = recipe.model, recipe.model.objective_fields()
-    discriminator = native_config(config_from(first.name, **first.arguments))
-    pair = _pair_in(first)
-    if generator is not None:
+    """Compose the config of the pair that `from_pair` would load, from the configs of its checkpoints alone."""
+    objective = recipe.model.objective_fields()
+    sharing = objective.pop("embedding_sharing", None)
+    if generator is not None and sharing is None:
         # Whether two tables are equal is known when they are loaded; two are the dearer case.
-        objective.setdefault("embedding_sharing", "none")
-    elif pair is not None and generator_kind_of(pair.objective_fields()) == generator_kind_of(objective):
-        generator = pair.generator_config
-        objective.setdefault("embedding_sharing", pair.embedding_sharing)
-    size = (model.generator_width, model.generator_depth)
-    if generator is not None:
-        check_generator_size(generator, discriminator, *size)
-    elif size != (None, None):
-        generator = generator_config_for(discriminator, *size)
+        sharing = "none"
+    tokenizer = recipe.data.tokenizer
     special = {"mask_token_id": 1, "special_token_ids": [0, 1]}
-    if recipe.data.tokenizer is not None:
-        special = special_tokens_of(load_tokenizer(recipe.data.tokenizer))
-    config = ElectraRtdConfig(
-        discriminator_config=discriminator, generator_config=generator, **{**special, **objective}
+    return continued_config(
+        _pair_in(first) or native_config(config_from(first.name, **first.arguments)),
+        generator,
+        embedding_sharing=sharing,
+        generator_width=recipe.model.generator_width,
+        generator_depth=recipe.model.generator_depth,
+        special_tokens=special if tokenizer is None else special_tokens_of(load_tokenizer(tokenizer)),
+        attn_implementation=recipe.model.attn_implementation,
+        objective=objective,
     )
-    if model.attn_implementation is not None:
-        config._attn_implementation = model.attn_implementation
-    return config
 
 
 def _masked_lm_config(reference: ModelReference) -> PreTrainedConfig:
-    """That of the generator in a pair, or of a masked-LM model."""
+    """The config of the generator in a pair, or of a masked-LM model."""
     pair = _pair_in(reference)
     if pair is not None and pair.has_masked_lm_generator:
         return pair.generator_config

@@ -1,7 +1,7 @@
 """Recipes: one YAML names the data, the model and the training of a run, and nothing in it is silently ignored."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from ..common.references import ModelReference, find_model
 from ..common.training_arguments import ElectraRtdTrainingArguments
 from ..model.backbones import backbone_config, backbone_of, config_from
 from ..model.checkpoint_layout import native_config
-from ..model.configuration_electra_rtd import OBJECTIVE_FIELDS
+from ..model.configuration_electra_rtd import OBJECTIVE_FIELDS, VOCABULARY_FIELDS, ElectraRtdConfig
 from ..model.encoder_inputs import check_attention
 from ..model.rules import CHOICES
 from ..model.suggestions import nearest
@@ -53,8 +53,21 @@ class DataRecipe:
             raise ValueError(f"data: streaming from {sources[0]} needs a tokenizer")
 
 
+def _recipe_field(name: str) -> tuple[str, Any, None]:
+    """A field of `ElectraRtdConfig` as a recipe may set it or leave it alone."""
+    kind = Literal[CHOICES[name]] if name in CHOICES else ElectraRtdConfig.__annotations__[name]
+    # YAML writes 1 for 1.0.
+    return name, (float if kind == float | int else kind) | None, None
+
+
+# Declared once, in `ElectraRtdConfig`; its other fields say which ids are tokens, and a tokenizer sets them.
+_ObjectiveRecipe = make_dataclass(
+    "_ObjectiveRecipe", [_recipe_field(name) for name in OBJECTIVE_FIELDS if name not in VOCABULARY_FIELDS]
+)
+
+
 @dataclass
-class ModelRecipe:
+class ModelRecipe(_ObjectiveRecipe):
     """What is trained: a pair from scratch, from existing checkpoints, or a new discriminator beside a generator that
     has learned.
 
@@ -76,20 +89,6 @@ class ModelRecipe:
     discriminator_checkpoint: str | None = None
     generator_checkpoint: str | None = None
     attn_implementation: str | None = None
-    objective: Literal[CHOICES["objective"]] | None = None
-    generator_kind: Literal[CHOICES["generator_kind"]] | None = None
-    generator_feedback: Literal[CHOICES["generator_feedback"]] | None = None
-    freeze_generator: bool | None = None
-    masking_strategy: Literal[CHOICES["masking_strategy"]] | None = None
-    mask_probability: float | None = None
-    mask_token_probability: float | None = None
-    sampling_temperature: float | None = None
-    disallow_correct: bool | None = None
-    generator_loss_weight: float | None = None
-    discriminator_loss_weight: float | None = None
-    masked_lm_loss_weight: float | None = None
-    generator_feedback_weight: float | None = None
-    embedding_sharing: Literal[CHOICES["embedding_sharing"]] | None = None
 
     def __post_init__(self):
         check_attention(self.attn_implementation)

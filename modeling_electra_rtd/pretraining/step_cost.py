@@ -336,11 +336,7 @@ def count_step(
             with counter.part(OPTIMIZER):
                 step.update()
             calls += counter.calls
-    generators = {id(parameter) for parameter in model.encoder.parameters()}
-    generator = [] if model.generator is None else model.generator.parameters()
-    own = [parameter for parameter in generator if id(parameter) not in generators]
-    total = sum(parameter.numel() for parameter in model.parameters())
-    generator_alone = sum(parameter.numel() for parameter in own)
+    counts = model.parameter_counts()
     state = [value for values in step.optimizer.state.values() for value in values.values()]
     return StepCost(
         calls=calls,
@@ -351,7 +347,7 @@ def count_step(
             activations=activations,
             peak=weights + counter.peak,
         ),
-        parameters={DISCRIMINATOR: total - generator_alone, GENERATOR: generator_alone},
+        parameters={DISCRIMINATOR: counts["discriminator"], GENERATOR: counts["generator_not_shared"]},
     )
 
 

@@ -194,8 +194,6 @@ class ElectraRtdTrainer(CheckpointedTrainer):
             Among others `steps`, `tokens_seen` over all ranks, `training_seconds` since the last start, and
             `held_out`, the metrics of the newest evaluation if it was one of the present weights.
         """
-        parameters = {name: parameter.numel() for name, parameter in self._pair.named_parameters()}
-        generators = sum(count for name, count in parameters.items() if name.startswith("generator."))
         seconds = self._training_seconds
         if seconds is None and self._train_began is not None:
             seconds = time.perf_counter() - self._train_began
@@ -210,10 +208,7 @@ class ElectraRtdTrainer(CheckpointedTrainer):
             "tokens_seen": self.state.num_input_tokens_seen + self._tokens_since_log,
             "resumed_from": self._resumed_from,
             "training_seconds": None if seconds is None else round(seconds, 1),
-            "parameters": {
-                "discriminator": sum(parameters.values()) - generators,
-                "generator_not_shared": generators,
-            },
+            "parameters": self._pair.parameter_counts(),
             "held_out": self._held_out[1] if is_present else {"epoch": self.state.epoch},
             "processes": self.args.world_size,
             "precision": precision_facts(self.args.precision, self.args.device.type),

@@ -16,7 +16,7 @@ from ..common.references import parse_hub_name
 from ..common.training_arguments import ElectraRtdTrainingArguments
 from ..finetuning.report import markdown_table
 from ..model.checkpoint_layout import RTD_KEY, generates_by_masked_lm
-from ..model.configuration_electra_rtd import OBJECTIVE_FIELDS, ElectraRtdConfig
+from ..model.configuration_electra_rtd import OBJECTIVE_FIELDS, VOCABULARY_FIELDS, ElectraRtdConfig
 from ..model.gru_encoder import AUTO_MAP
 from ..model.objectives import OBJECTIVES
 from .card_records import (
@@ -62,9 +62,7 @@ _RECIPE_FIELDS = {
 _SELDOM_SET = {
     "data": (),
     # The others say which ids are tokens.
-    "model": tuple(
-        name for name in OBJECTIVE_FIELDS if name not in ("mask_token_id", "special_token_ids", "number_of_tokens")
-    ),
+    "model": tuple(name for name in OBJECTIVE_FIELDS if name not in VOCABULARY_FIELDS),
     "training": (
         "lr_scheduler_kwargs decay_steps adam_update_clipping muon_momentum initial_mask_probability "
         "mask_probability_decay_steps initial_batch_size batch_size_warmup_steps initial_sequence_length "

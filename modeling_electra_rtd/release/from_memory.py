@@ -9,6 +9,7 @@ from huggingface_hub import CommitInfo, ModelCard, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import convert_file_size_to_int
 
+from ..model.checkpoint_layout import role_of
 from .card import CARD, write_model_card
 from .upload import push
 from .write import write_release
@@ -75,11 +76,12 @@ def write_carded_release(
         card: of `write_model_card`, for a pair; without them everything a run would say reads "not measured".
     """
     write_release(model, tokenizer, folder)
-    if hasattr(model, "generator"):
+    role = role_of(model.config)
+    if role == "pair":
         objective = model.config.objective_fields()
         write_model_card(folder, tags=tags, repo_id=repo_id, objective=objective, **card)
         return
-    role = "discriminator" if hasattr(model.config, "discriminator_config") else "generator"
+    role = "generator" if role == "stock" else role
     data = ModelCardData(library_name="transformers", tags=["replaced-token-detection", role, *tags])
     text = (
         f"---\n{data.to_yaml()}\n---\n\n# {folder.name}\n\nThe {role} of a pair of models pre-trained with "

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
-from ..model.checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, lacks_generator, native_config
+from ..model.checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, lacks_generator, native_config, role_of
 from ..model.discriminator import ElectraRtdDiscriminator
 from ..model.embedding_sharing import native_state
 from ..model.generators import ElectraRtdGenerator
@@ -37,15 +37,12 @@ def write_release(
             cannot give back, because its towers stay behind, the objective alone.
     """
     root = Path(folder)
-    # By what they hold, not by class: a model loaded as remote code has classes of its own.
-    is_discriminator = hasattr(model.config, "discriminator_config")
-    generator = getattr(model, "generator", None)
-    if generator is not None and not model.config.has_masked_lm_generator:
-        generator = None
-    if is_discriminator:
-        _save_discriminator(model, root, remote_code and hasattr(model, "generator"))
-    else:
+    role = role_of(model.config)
+    generator = model.generator if role == "pair" and model.config.has_masked_lm_generator else None
+    if role == "stock":
         _save_generator(model, root)
+    else:
+        _save_discriminator(model, root, remote_code and role == "pair")
     if generator is not None:
         _save_generator(generator, root / _GENERATOR)
         if generator.config._auto_class is not None:
