@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from modeling_electra_rtd.finetuning.reading import read_task, tag_labels
+from modeling_electra_rtd.finetuning.kinds.tagging import tag_labels
+from modeling_electra_rtd.finetuning.reading import read_task
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 
@@ -95,8 +96,8 @@ def test_not_utf8_is_named(tmp_path):
 
 
 def test_tags_are_in_one_order_with_o_first():
-    assert tag_labels({"train": [(["a", "b"], ["I-y", "O"]), (["c"], ["B-x"])]}) == ("O", "B-x", "I-y")
-    assert tag_labels({"train": [(["a"], ["N"])]}) == ("N",)
+    assert tag_labels({"train": [["I-y", "O"], ["B-x"]]}) == ("O", "B-x", "I-y")
+    assert tag_labels({"train": [["N"]]}) == ("N",)
 
 
 def test_tags_that_only_validation_has_count_and_are_named(tmp_path, caplog):

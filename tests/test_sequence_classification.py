@@ -7,13 +7,14 @@ from datasets import Dataset
 from helpers.finetuning import checkpoint, trainer_of
 from helpers.tiny import tiny_tokenizer
 
-from modeling_electra_rtd.finetuning.kinds.sequence_classification import SequenceClassification
+from modeling_electra_rtd.finetuning.kinds.table import KINDS
+from modeling_electra_rtd.finetuning.kinds.task_kind import TaskKind
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 
-def kind(name: str, max_length: int = 32) -> SequenceClassification:
+def kind(name: str, max_length: int = 32) -> TaskKind:
     task = TASKS[name]
-    return SequenceClassification(
+    return KINDS[task.kind](
         task=task, labels=tuple(task.labels or ()), tokenizer=tiny_tokenizer(), max_length=max_length
     )
 

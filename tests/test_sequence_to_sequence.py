@@ -8,11 +8,12 @@ from helpers.tiny import PAD, SEP, VOCABULARY, randomize, tiny_config, tiny_toke
 from transformers import DebertaV2Config, DebertaV2Model, EncoderDecoderModel, ModernBertModel
 
 from modeling_electra_rtd.finetuning.kinds.sequence_to_sequence import SequenceToSequence, detokenized, warm_started
+from modeling_electra_rtd.finetuning.kinds.table import KINDS
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
 
 def kind(name: str = "multi30k_de_en", **options) -> SequenceToSequence:
-    return SequenceToSequence(TASKS[name], (), tiny_tokenizer(), 24, **{"max_target_length": 12, **options})
+    return KINDS[TASKS[name].kind](TASKS[name], (), tiny_tokenizer(), 24, **{"max_target_length": 12, **options})
 
 
 def modernbert(folder) -> str:

@@ -5,6 +5,7 @@ import json
 import pytest
 from datasets import Dataset
 
+from modeling_electra_rtd.finetuning.kinds.table import KINDS
 from modeling_electra_rtd.finetuning.submission import write_answers, write_submission
 from modeling_electra_rtd.finetuning.tasks import TASKS
 
@@ -22,7 +23,8 @@ from modeling_electra_rtd.finetuning.tasks import TASKS
 def test_a_file_is_what_the_site_takes(task, predictions, expected, tmp_path):
     path = tmp_path / "submission" / "file.tsv"
     row = TASKS[task]
-    write_submission(row, predictions, tuple(row.labels or ()), Dataset.from_dict({"index": [7, 8]}), path)
+    kind = KINDS[row.kind](task=row, labels=tuple(row.labels or ()), tokenizer=None, max_length=8)
+    write_submission(predictions, kind.submitted, Dataset.from_dict({"index": [7, 8]}), path)
     assert path.read_text(encoding="utf-8") == expected
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeling_electra_rtd.finetuning.recipes import KINDS
+from modeling_electra_rtd.finetuning.kinds.table import KINDS
 from modeling_electra_rtd.finetuning.scoring import metric_folder
 from modeling_electra_rtd.finetuning.tasks import GLUE, TASKS, find_task
 

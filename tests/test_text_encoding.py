@@ -14,8 +14,8 @@ from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.data.blocks import load_blocks, prepare_blocks, read_manifest
 from modeling_electra_rtd.data.streaming import stream_blocks
 from modeling_electra_rtd.data.tokenization import load_tokenizer, tokenizer_fingerprint
+from modeling_electra_rtd.finetuning.kinds.table import KINDS
 from modeling_electra_rtd.finetuning.kinds.task_kind import TaskKind
-from modeling_electra_rtd.finetuning.recipes import KINDS
 from modeling_electra_rtd.finetuning.tasks import TASKS
 from modeling_electra_rtd.inspection.tokens import inspect_text
 from modeling_electra_rtd.model.text_encoding import complete, control_tokens, own_special_tokens, reading_tokenizer

@@ -12,6 +12,7 @@ import pyarrow
 from datasets import Dataset
 
 from ..model.suggestions import nearest
+from .kinds.table import KINDS
 
 
 LABEL_NAMES = ("label", "labels")
@@ -145,7 +146,8 @@ def text_columns(
 
 def _tokens(table: Dataset, lists: list[str], labels: list[str], kind: str | None, has_text: bool) -> list[str] | None:
     """The column of tokens, where labels are lists with one for each of its items."""
-    if not lists or kind not in (None, "tagging") or len(labels) > 1:
+    reads_tokens = kind is not None and KINDS[kind].reads_tokens
+    if not lists or (kind is not None and not reads_tokens) or len(labels) > 1:
         return None
     sizes = [len(value) if isinstance(value, list) else None for value in table[labels[0]]]
     if None in sizes:
@@ -154,7 +156,7 @@ def _tokens(table: Dataset, lists: list[str], labels: list[str], kind: str | Non
     named = [name for name in fitting if name.lower() in _TOKEN_NAMES]
     if len(fitting) == 1 or len(named) == 1:
         return named if len(named) == 1 else fitting
-    return lists if len(lists) == 1 and (kind == "tagging" or not has_text) else None
+    return lists if len(lists) == 1 and (reads_tokens or not has_text) else None
 
 
 def _one_or_two(table: Dataset, candidates: list[str], path: str) -> list[str]:

@@ -10,9 +10,11 @@ from transformers.utils import logging
 from ..data.tables import TABLE_SUFFIXES, is_table, read_table
 from ..data.text_files import data_suffix
 from ..model.suggestions import nearest
+from .kinds.table import KINDS
+from .kinds.tagging import Tagging, tag_labels
 from .own_columns import label_columns, list_columns, text_columns, with_lists
-from .own_labels import are_bits, class_names, inferred_kind, known_class, label_sets, merged_columns, score
-from .reading import TaskData, tag_labels
+from .own_labels import inferred_kind, merged_columns
+from .reading import TaskData
 from .tag_schemes import entity_scheme
 from .tasks import Task
 from .token_files import TOKEN_SUFFIXES, is_token_file, open_token_file, tagged_sentences
@@ -21,12 +23,7 @@ from .token_layouts import find_layout
 
 logger = logging.get_logger(__name__)
 
-OWN_KINDS = ("classification", "multi_label_classification", "regression", "tagging")
-_METRICS = {
-    "classification": ("classification", "accuracy"),
-    "multi_label_classification": ("multi_label", "f1_micro"),
-    "regression": ("correlation", "spearman"),
-}
+OWN_KINDS = ("classification", "multi_label_classification", "regression", Tagging.name)
 
 
 def own_task(
@@ -69,7 +66,7 @@ def own_task(
     if len(are_tokens) > 1:
         raise ValueError(f"{', '.join(paths.values())}: either all or none of them hold a token and its tag a line")
     if True in are_tokens:
-        given = {"text_columns": text_columns, "kind": None if kind == "tagging" else kind}
+        given = {"text_columns": text_columns, "kind": None if kind == Tagging.name else kind}
         for option, value in given.items():
             if value is not None:
                 raise ValueError(f"{option} is {value!r}; {train_file} holds tokens and tags, and has no such choice")
@@ -103,7 +100,7 @@ def _task_from_tables(
     labels = label_columns(tables["train"], given_label, paths["train"])
     features = tables["train"].features
     tables["train"], broken = _with_lists(tables["train"], labels, paths["train"])
-    if len(labels) > 1 and kind not in (None, "multi_label_classification"):
+    if len(labels) > 1 and kind is not None and (KINDS[kind].reads_tokens or not KINDS[kind].takes_label_lists):
         raise ValueError(f"label_column is {', '.join(labels)}; {kind} has one label")
     texts, left_out = text_columns(tables["train"], given_texts, labels, kind, paths["train"])
     for column in texts:
@@ -131,58 +128,40 @@ def _task_from_tables(
         elif split != "test":
             targets[split] = list(table[labels[0]])
     reads_lists = any(isinstance(value, list) for value in tables["train"][texts[0]])
-    kind = kind or inferred_kind(targets["train"], labels[0], reads_lists)
+    found = KINDS[kind or inferred_kind(targets["train"], labels[0], reads_lists)]
     for split, table in tables.items():
-        _check_cells(table, texts, labels[0] if kind == "tagging" and split != "test" else None, paths[split])
+        _check_cells(table, texts, labels[0] if found.reads_tokens and split != "test" else None, paths[split])
         for column in texts:
             is_list = [isinstance(value, list) for value in table[column]]
-            if any(is_list) if kind != "tagging" else not all(is_list):
-                wanted = "lists of tokens" if kind == "tagging" else "texts, not lists"
-                raise ValueError(f"{paths[split]}: column {column!r} must hold {wanted} for {kind}")
+            if not all(is_list) if found.reads_tokens else any(is_list):
+                allowed = "lists of tokens" if found.reads_tokens else "texts, not lists"
+                raise ValueError(f"{paths[split]}: column {column!r} must hold {allowed} for {found.name}")
         for number, value in enumerate(targets.get(split, ()), start=1):
-            takes_list = kind in ("tagging", "multi_label_classification")
-            if isinstance(value, list) != takes_list:
+            if isinstance(value, list) != found.takes_label_lists:
                 raise ValueError(
                     f"{paths[split]}, row {number}: column {labels[0]!r} is {value!r:.60}; it must be "
-                    f"{'a list' if takes_list else 'one label'} for {kind}"
+                    f"{'a list' if found.takes_label_lists else 'one label'} for {found.name}"
                 )
     inferred: dict[str, Any] = {"label": ", ".join(labels), "left out": left_out}
     if written := [column for column in lists if getattr(features[column], "dtype", None) == "string"]:
         inferred["lists read from text"] = ", ".join(written)
-    if kind == "tagging":
+    if found.reads_tokens:
         return _tagging_from_lists(name, tables, targets, paths, texts, inferred)
     if len(texts) > 2:
         raise ValueError(f"text_columns are {', '.join(texts)}; a model reads one text or a pair")
-    classes: tuple[str, ...] = ()
-    ids: dict[str, list[Any]] = {}
-    if kind == "multi_label_classification":
-        if len(labels) == 1 and are_bits(targets["train"]):
-            inferred["names of labels"] = "their positions, as lists of 0 and 1 have none"
-        classes, ids = label_sets(targets, paths, labels)
-    else:
-        if kind == "classification":
-            classes = class_names(targets["train"])
-            if len(classes) < 2:
-                raise ValueError(f"{paths['train']}: column {labels[0]!r} has one value only, {classes[0]!r}")
-        for split, values in targets.items():
-            places = [f"{paths[split]}, row {i + 1}" for i in range(len(values))]
-            ids[split] = [
-                score(value, place) if kind == "regression" else known_class(value, classes, place)
-                for value, place in zip(values, places, strict=True)
-            ]
+    classes, ids = found.own_targets(targets, paths, labels, inferred)
     splits = {}
     for split, table in tables.items():
         columns: dict[str, list[Any]] = {column: [str(text) for text in table[column]] for column in texts}
         splits[split] = Dataset.from_dict(columns | ({"label": ids[split]} if split in ids else {}))
     _warn_of_overlap(splits, texts)
-    metric, headline = _METRICS[kind]
     task = Task(
         name=name,
-        kind=kind,
+        kind=found.name,
         text_columns=tuple(texts),
         labels=classes or None,
-        metric=metric,
-        headline=headline,
+        metric=found.metric,
+        headline=found.headline,
         folder=".",
         files={},
     )
@@ -258,7 +237,7 @@ def _tagging(
     name: str, sentences: dict[str, list], paths: dict[str, str], inferred: dict[str, Any]
 ) -> tuple[Task, TaskData]:
     labelled = {split: rows for split, rows in sentences.items() if split != "test"}
-    labels = tag_labels(labelled)
+    labels = tag_labels({split: [tags for _, tags in rows] for split, rows in labelled.items()})
     ids = {label: i for i, label in enumerate(labels)}
     splits = {}
     for split, rows in sentences.items():
@@ -277,7 +256,7 @@ def _tagging(
         )
     task = Task(
         name=name,
-        kind="tagging",
+        kind=Tagging.name,
         text_columns=("tokens",),
         labels=None,
         metric="tags" if scheme is None else "entities",

@@ -5,29 +5,9 @@ import typing
 from typing import Any
 
 from ..common.recipe_files import read_sections
-from .kinds.extractive_summarization import ExtractiveSummarization
-from .kinds.multi_label_classification import MultiLabelClassification
-from .kinds.multiple_choice import MultipleChoice
-from .kinds.question_answering import QuestionAnswering
-from .kinds.sequence_classification import SequenceClassification
-from .kinds.sequence_to_sequence import SequenceToSequence
-from .kinds.tagging import Tagging
-from .kinds.task_kind import TaskKind
+from .kinds.table import KINDS
 from .tasks import Task
 from .training_args import FinetuningArguments
-
-
-KINDS: dict[str, type[TaskKind]] = {
-    "classification": SequenceClassification,
-    "multi_label_classification": MultiLabelClassification,
-    "regression": SequenceClassification,
-    "tagging": Tagging,
-    "question_answering": QuestionAnswering,
-    "multiple_choice": MultipleChoice,
-    "extractive_summarization": ExtractiveSummarization,
-    "summarization": SequenceToSequence,
-    "translation": SequenceToSequence,
-}
 
 
 # Fields that a run sets itself.

@@ -15,11 +15,11 @@ from ..common.machine import environment
 from ..common.references import ModelReference, find_model
 from ..model.precision import precision_facts
 from .kinds.sequence_to_sequence import warm_started
+from .kinds.table import KINDS
 from .reading import TaskData
-from .recipes import KINDS
-from .report import aggregate, markdown_table, median_run, plot_confusion, plot_label_scores, plot_runs
+from .report import aggregate, markdown_table, median_run, plot_runs
 from .seed_run import TaskRun
-from .submission import write_answers, write_submission
+from .submission import write_submission
 from .tasks import TASKS, Task
 
 
@@ -195,28 +195,23 @@ def _write(run: TaskRun, record: dict[str, Any]) -> None:
     write_json(folder / TASK_RECORD, record)
     (folder / TABLE).write_text(markdown_table([record]), encoding="utf-8")
     plot_runs(record, folder / CURVES)
-    if task.kind == "multi_label_classification":
+    predicted = _read_lines(seed / "predictions_validation.jsonl")
+    if "label" in run.examples["validation"].column_names:
         references = [kind.readable(label) for label in run.examples["validation"]["label"]]
-        predicted = _read_lines(seed / "predictions_validation.jsonl")
-        plot_label_scores(references, predicted, list(kind.labels), folder / LABEL_SCORES)
-    elif kind.labels and "label" in run.examples["validation"].column_names:
-        references = [kind.readable(label) for label in run.examples["validation"]["label"]]
-        predicted = _read_lines(seed / "predictions_validation.jsonl")
-        plot_confusion(_flat(references), _flat(predicted), list(kind.labels), folder / CONFUSION)
-    if task.kind == "question_answering":
-        write_answers(_read_lines(seed / "predictions_validation.jsonl"), folder / SUBMISSION)
+        kind.draw_errors(references, predicted, folder)
+    kind.write_answers(predicted, folder / SUBMISSION)
     if task.submission is None:
         return
     ids = {label: i for i, label in enumerate(kind.labels)}
     files = {
-        "test": (task, task.submission),
-        "test_mismatched": (task, task.submission.replace("-m.", "-mm.")),
-        "diagnostics": (TASKS["ax"], TASKS["ax"].submission),
+        "test": task.submission,
+        "test_mismatched": task.submission.replace("-m.", "-mm."),
+        "diagnostics": TASKS["ax"].submission,
     }
-    for split, (row, name) in files.items():
+    for split, name in files.items():
         if split in run.examples and "index" in run.examples[split].column_names:
             predictions = [ids.get(x, x) for x in _read_lines(seed / f"predictions_{split}.jsonl")]
-            write_submission(row, predictions, kind.labels, run.examples[split], folder / SUBMISSION / name)
+            write_submission(predictions, kind.submitted, run.examples[split], folder / SUBMISSION / name)
 
 
 def _summarised(runs: list[dict[str, Any]], splits: list[str]) -> dict[str, Any]:
@@ -232,7 +227,3 @@ def _summarised(runs: list[dict[str, Any]], splits: list[str]) -> dict[str, Any]
 
 def _read_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _flat(values: list[Any]) -> list[Any]:
-    return [item for value in values for item in value] if values and isinstance(values[0], list) else values

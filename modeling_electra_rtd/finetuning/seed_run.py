@@ -28,9 +28,10 @@ from ..model.cpu_attention import use_cpu_layers
 from ..model.text_encoding import reading_tokenizer
 from ..model.vocabulary import padding_problem, vocabulary_size
 from .kinds.heads import load_config
+from .kinds.table import KINDS
 from .kinds.task_kind import Cut
 from .reading import TaskData
-from .recipes import KINDS, kind_options
+from .recipes import kind_options
 from .tasks import Task
 from .trainer import FinetuningTrainer, inputs_only
 from .training_args import FinetuningArguments
@@ -81,9 +82,7 @@ class TaskRun:
                 f"max_length is {self.settings.max_length}; {checkpoint} has {self.kind.max_length} positions, and so "
                 "many are read"
             )
-        if self.settings.label_smoothing_factor and (
-            task.kind in ("regression", "multi_label_classification") or self.kind.label_names != ("labels",)
-        ):
+        if self.settings.label_smoothing_factor and not self.kind.predicts_one_class:
             raise ValueError(f"label_smoothing_factor: {task.name} is {task.kind}, which does not predict one class")
         self.examples = dict(data.splits)
         self.examples["train"] = self._training_examples(self.examples["train"])
@@ -251,8 +250,7 @@ class TaskRun:
             examples = examples.shuffle(seed=0).select(range(limit))
         self.sampled = len(examples)
         if self.settings.swap_pairs:
-            kinds = ("classification", "multi_label_classification", "regression")
-            if len(self.task.text_columns) != 2 or self.task.kind not in kinds:
+            if len(self.task.text_columns) != 2 or not self.kind.swaps_pairs:
                 raise ValueError(f"swap_pairs: {self.task.name} has no pairs of texts")
             first, second = self.task.text_columns
             swapped = examples.rename_columns({first: second, second: first}).select_columns(examples.column_names)

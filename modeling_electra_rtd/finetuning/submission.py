@@ -1,31 +1,24 @@
 """Test-set predictions in the format of the task's site."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
-from .tasks import Task
 
-
-def write_submission(
-    task: Task, predictions: list[Any], labels: tuple[str, ...], examples: Dataset, path: Path
-) -> None:
-    """A file `index<TAB>prediction` as gluebenchmark.com takes it: names of classes for the entailment tasks, ids for
-    the others, and for STS-B a score held to 0..5.
+def write_submission(predictions: list[Any], as_text: Callable[[Any], str], examples: Dataset, path: Path) -> None:
+    """Write a file `index<TAB>prediction` as gluebenchmark.com takes it.
 
     Args:
         predictions: ids of classes, or scores, one for each example.
+        as_text: a prediction as the site takes it, see `TaskKind.submitted`.
         examples: the test split, with its `index`.
     """
     lines = ["index\tprediction"]
     for index, prediction in zip(examples["index"], predictions, strict=True):
-        if task.kind == "regression":
-            shown = f"{min(5.0, max(0.0, prediction)):.3f}"
-        else:
-            shown = labels[prediction] if task.submits_names else str(prediction)
-        lines.append(f"{index}\t{shown}")
+        lines.append(f"{index}\t{as_text(prediction)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -1,22 +1,8 @@
 """The table of tasks. Adding a task is adding a row."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ..model.suggestions import nearest
-
-
-KindName = Literal[
-    "classification",
-    "multi_label_classification",
-    "regression",
-    "tagging",
-    "question_answering",
-    "multiple_choice",
-    "extractive_summarization",
-    "summarization",
-    "translation",
-]
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class Task:
 
     Attributes:
         name: what `--task` takes.
-        kind: which examples, head and loss.
+        kind: which examples, head and loss; a name in `kinds.table.KINDS`.
         text_columns: columns the model reads, in their order.
         labels: names of the classes in the order of their ids; `None` where there are none, or the data says.
         metric: folder of the `evaluate` module below `metrics/`.
@@ -71,7 +57,7 @@ class Task:
     """
 
     name: str
-    kind: KindName
+    kind: str
     text_columns: tuple[str, ...]
     labels: tuple[str, ...] | None
     metric: str

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from ..common.files import NOT_MEASURED
+from ..finetuning.kinds.table import KINDS
 from ..finetuning.report import markdown_table
 from ..finetuning.tasks import TASKS
 
@@ -29,13 +30,6 @@ _WATTS = {
     "NVIDIA L40S": 350,
     "NVIDIA GeForce RTX 3090": 350,
     "NVIDIA GeForce RTX 4090": 450,
-}
-_TASK_TYPES = {
-    "regression": "text-classification",
-    "classification": "text-classification",
-    "multi_label_classification": "text-classification",
-    "tagging": "token-classification",
-    "extractive_summarization": "summarization",
 }
 # By the Hub's names; counts and scores of single classes stay in the record.
 _METRIC_TYPES = {
@@ -169,7 +163,7 @@ def hub_results(record: dict[str, Any]) -> list[EvalResult]:
             spread += f", {failed} of them failed" if failed else ""
             results.append(
                 EvalResult(
-                    task_type=_TASK_TYPES.get(task.kind, task.kind.replace("_", "-")),
+                    task_type=KINDS[task.kind].hub_task_type,
                     dataset_type=task.hub_dataset,
                     dataset_name=f"GLUE {task.folder}" if task.hub_dataset == "nyu-mll/glue" else task.name,
                     dataset_config=task.hub_config,

@@ -1,9 +1,10 @@
 """Summaries made of the text's own sentences: the light alternative to writing them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
@@ -17,6 +18,8 @@ from transformers import (
 
 from ...common.references import ModelReference
 from ..scoring import compute
+from ..tasks import SplitFile, Task
+from .document_files import document_rows
 from .heads import fresh, load_with_new_head
 from .task_kind import TaskKind
 
@@ -33,6 +36,19 @@ class ExtractiveSummarization(TaskKind):
     """
 
     num_sentences: int = 1
+
+    name: ClassVar[str] = "extractive_summarization"
+    hub_task_type: ClassVar[str] = "summarization"
+    predicts_one_class: ClassVar[bool] = True
+
+    @classmethod
+    def read_rows(cls, task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
+        for sentences, references in document_rows(path):
+            yield {"sentences": sentences, "references": references}
+
+    @classmethod
+    def from_hub(cls, task: Task, rows: Dataset, split: str) -> Dataset:
+        return Dataset.from_list([{"sentences": row["source"], "references": row["target"]} for row in rows])
 
     def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         names = {"id2label": {0: "left_out", 1: "in_summary"}, "label2id": {"left_out": 0, "in_summary": 1}}

@@ -3,16 +3,22 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from ...common.references import ModelReference
+from ..own_labels import are_bits, label_sets
+from ..report import plot_label_scores
 from ..scoring import compute
 from .heads import load_with_new_head
 from .sequence_classification import SequenceClassification
+
+
+LABEL_SCORES = "labels.png"
 
 
 @dataclass
@@ -20,6 +26,20 @@ class MultiLabelClassification(SequenceClassification):
     """Each label is a decision of its own: the stock head with `problem_type` `multi_label_classification`, whose loss
     is the binary cross-entropy, a mean over texts and labels.
     """
+
+    name: ClassVar[str] = "multi_label_classification"
+    metric: ClassVar[str | None] = "multi_label"
+    headline: ClassVar[str | None] = "f1_micro"
+    takes_label_lists: ClassVar[bool] = True
+    predicts_one_class: ClassVar[bool] = False
+
+    @classmethod
+    def own_targets(
+        cls, labels: dict[str, list[Any]], paths: dict[str, str], columns: list[str], inferred: dict[str, Any]
+    ) -> tuple[tuple[str, ...], dict[str, list[Any]]]:
+        if len(columns) == 1 and are_bits(labels["train"]):
+            inferred["names of labels"] = "their positions, as lists of 0 and 1 have none"
+        return label_sets(labels, paths, columns)
 
     def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         names = {"id2label": dict(enumerate(self.labels)), "label2id": {name: i for i, name in enumerate(self.labels)}}
@@ -47,6 +67,9 @@ class MultiLabelClassification(SequenceClassification):
         counts = Counter(chain.from_iterable(train["label"]))
         guess = sorted(label for label, count in counts.items() if 2 * count > len(train))
         return [guess or [min(counts, key=lambda label: (-counts[label], label))]] * len(examples)
+
+    def draw_errors(self, references: list[Any], predictions: list[Any], folder: Path) -> None:
+        plot_label_scores(references, predictions, list(self.labels), folder / LABEL_SCORES)
 
     def readable(self, prediction: Any) -> Any:
         return [self.labels[label] for label in prediction]

@@ -1,9 +1,10 @@
 """The right one of several continuations or answers."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from datasets import Dataset
 from transformers import AutoModelForMultipleChoice, PreTrainedConfig, PreTrainedModel
 
 from ...common.references import ModelReference
+from ...data.tables import open_table
 from ..scoring import compute
+from ..tasks import SplitFile, Task
 from .heads import fresh, load_with_new_head
 from .task_kind import TaskKind, count_cut
 
@@ -19,6 +22,22 @@ from .task_kind import TaskKind, count_cut
 @dataclass
 class MultipleChoice(TaskKind):
     """Each choice is read with the context, as a pair, and scored by one logit; the softmax is over the choices."""
+
+    name: ClassVar[str] = "multiple_choice"
+    hub_task_type: ClassVar[str] = "multiple-choice"
+    predicts_one_class: ClassVar[bool] = True
+
+    @classmethod
+    def read_rows(cls, task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
+        for place, row in open_table(str(path))[1]:
+            try:
+                yield _choices(row)
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{place}: not in the layout of SWAG ({error})") from None
+
+    @classmethod
+    def from_hub(cls, task: Task, rows: Dataset, split: str) -> Dataset:
+        return Dataset.from_list([_choices(row) for row in rows])
 
     def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         return load_with_new_head(AutoModelForMultipleChoice, checkpoint)
@@ -88,3 +107,11 @@ class MultipleChoice(TaskKind):
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
         """The position that is right most often."""
         return [Counter(train["label"]).most_common(1)[0][0]] * len(examples)
+
+
+def _choices(row: dict[str, Any]) -> dict[str, Any]:
+    choices = [row[f"ending{i}"] for i in range(4)]
+    label = int(row["label"])
+    if not 0 <= label < len(choices):
+        raise ValueError(f"label {label} of {len(choices)} choices")
+    return {"context": row["sent1"], "question": row["sent2"], "choices": choices, "label": label}

@@ -1,8 +1,9 @@
 """Answers as spans of a context: SQuAD 1.1, and 2.0 where a question may have none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,9 @@ from transformers.utils import logging
 
 from ...common.references import ModelReference
 from ..scoring import compute
+from ..squad_files import check_ids, question_rows
+from ..submission import write_answers
+from ..tasks import SplitFile, Task
 from .heads import fresh, load_with_new_head
 from .task_kind import TaskKind
 
@@ -44,7 +48,22 @@ class QuestionAnswering(TaskKind):
     max_answer_length: int = 30
     null_score_diff_threshold: float = 0.0
 
+    name: ClassVar[str] = "question_answering"
+    hub_task_type: ClassVar[str] = "question-answering"
     label_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
+
+    @classmethod
+    def read_rows(cls, task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
+        yield from question_rows(path, task, split)
+
+    @classmethod
+    def group_of(cls, task: Task, row: dict[str, Any]) -> str:
+        """Name the article: a model that has seen a context knows half of the answers to its questions."""
+        return row.get("title") or row["context"]
+
+    @classmethod
+    def check_split(cls, examples: Dataset, source: str) -> None:
+        check_ids(examples["id"], source)
 
     def __post_init__(self):
         if self.tokenizer.padding_side != "right":
@@ -254,6 +273,9 @@ class QuestionAnswering(TaskKind):
         if self._may_be_unanswerable:
             options["no_answer_threshold"] = self._no_answer_threshold
         return compute(self.task.metric, predictions, references, **options)
+
+    def write_answers(self, predictions: list[Any], folder: Path) -> None:
+        write_answers(predictions, folder)
 
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
         """No answer at all where that is allowed, else the most frequent answer of the training split."""

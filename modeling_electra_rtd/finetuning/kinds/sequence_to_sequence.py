@@ -2,8 +2,10 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +22,10 @@ from transformers import (
 )
 
 from ...common.references import ModelReference
+from ...data.text_files import text_lines
 from ..scoring import compute
+from ..tasks import SplitFile, Task
+from .document_files import document_rows
 from .heads import fresh, load_with_new_head
 from .task_kind import TaskKind
 
@@ -57,6 +62,9 @@ class SequenceToSequence(TaskKind):
     early_stopping: bool = False
 
     generates: ClassVar[bool] = True
+    predicts_one_class: ClassVar[bool] = True
+    # Whether what is written may hold no n-gram twice; translations repeat what their source repeats.
+    forbids_repeats: ClassVar[bool] = False
 
     def load_model(self, checkpoint: str | ModelReference) -> PreTrainedModel:
         """
@@ -115,7 +123,7 @@ class SequenceToSequence(TaskKind):
             "early_stopping": self.early_stopping,
             "length_penalty": self.length_penalty,
         }
-        if self.task.kind == "summarization":
+        if self.forbids_repeats:
             search["no_repeat_ngram_size"] = self.no_repeat_ngram_size
         for name, value in tokens.items():
             setattr(model.config, name, value)
@@ -176,10 +184,67 @@ class SequenceToSequence(TaskKind):
         return self.tokenizer.decode(self.tokenizer("A", add_special_tokens=False)["input_ids"]).strip() == "a"
 
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
-        """For summaries the first sentence; for translations the source itself."""
-        if self.task.kind == "translation":
-            return list(examples["source"])
+        """The source itself."""
+        return list(examples["source"])
+
+
+@dataclass
+class Summarization(SequenceToSequence):
+    """Summaries that are written."""
+
+    name: ClassVar[str] = "summarization"
+    hub_task_type: ClassVar[str] = "summarization"
+    forbids_repeats: ClassVar[bool] = True
+
+    @classmethod
+    def read_rows(cls, task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
+        for sentences, references in document_rows(path):
+            yield from _summaries(sentences, references, split)
+
+    @classmethod
+    def from_hub(cls, task: Task, rows: Dataset, split: str) -> Dataset:
+        made = (_summaries(list(row["source"]), list(row["target"]), split) for row in rows)
+        return Dataset.from_list(list(chain.from_iterable(made)))
+
+    def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
+        """The first sentence of the source."""
         return [_SENTENCE.split(source, maxsplit=1)[0] for source in examples["source"]]
+
+
+@dataclass
+class Translation(SequenceToSequence):
+    """Translations."""
+
+    name: ClassVar[str] = "translation"
+    hub_task_type: ClassVar[str] = "translation"
+
+    @classmethod
+    def read_rows(cls, task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
+        other = path.parent / files.columns["target"]
+        if not other.is_file():
+            raise ValueError(f"{path}: its other side {other} is missing")
+        sources, targets = list(text_lines(str(path))), list(text_lines(str(other)))
+        if len(sources) != len(targets):
+            raise ValueError(f"{path} has {len(sources)} lines, but {other} has {len(targets)}")
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True), start=1):
+            if not source.strip() and not target.strip():
+                continue
+            if not source.strip() or not target.strip():
+                empty = path if not source.strip() else other
+                raise ValueError(f"{empty}, line {number}: is empty, but the line of the other side is not")
+            yield {"source": source, "target": target, "references": [target]}
+
+    @classmethod
+    def from_hub(cls, task: Task, rows: Dataset, split: str) -> Dataset:
+        return Dataset.from_list(
+            [{"source": row["source"], "target": row["target"], "references": [row["target"]]} for row in rows]
+        )
+
+
+def _summaries(sentences: list[str], references: list[str], split: str) -> Iterator[dict[str, Any]]:
+    """Make one row for each summary of a text in training, and one row for the text elsewhere."""
+    for target in references if split == "train" else references[:1]:
+        yield {"source": " ".join(sentences), "target": target, "references": references}
 
 
 def detokenized(text: str) -> str:

@@ -2,24 +2,33 @@
 
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import (
     AutoModelForTokenClassification,
     DataCollatorForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from ...common.references import ModelReference
+from ..report import plot_confusion
 from ..scoring import compute
+from ..tasks import SplitFile, Task
+from ..token_files import read_token_file
 from .heads import fresh, load_with_new_head
+from .sequence_classification import CONFUSION
 from .task_kind import TaskKind
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -29,6 +38,33 @@ class Tagging(TaskKind):
     A sentence longer than `max_length` goes on in further windows, so every word that has a subword is tagged; a word
     without any (characters that the tokenizer drops) is tagged as the majority is.
     """
+
+    name: ClassVar[str] = "tagging"
+    hub_task_type: ClassVar[str] = "token-classification"
+    reads_tokens: ClassVar[bool] = True
+    takes_label_lists: ClassVar[bool] = True
+    predicts_one_class: ClassVar[bool] = True
+
+    @classmethod
+    def read_rows(cls, task: Task, path: Path, files: SplitFile, split: str) -> Iterator[dict[str, Any]]:
+        for tokens, tags in read_token_file(path, files.columns["tokens"], files.columns["label"]):
+            yield {"tokens": tokens, "label": tags}
+
+    @classmethod
+    def read_files(cls, task: Task, paths: dict[str, Path]) -> tuple[DatasetDict, tuple[str, ...]]:
+        sentences = {split: list(cls.read_rows(task, path, task.files[split], split)) for split, path in paths.items()}
+        labels = tag_labels({split: [row["label"] for row in rows] for split, rows in sentences.items()})
+        ids = {label: i for i, label in enumerate(labels)}
+        splits = {
+            split: Dataset.from_dict(
+                {
+                    "tokens": [row["tokens"] for row in rows],
+                    "label": [[ids[tag] for tag in row["label"]] for row in rows],
+                }
+            )
+            for split, rows in sentences.items()
+        }
+        return DatasetDict(splits), labels
 
     def __post_init__(self):
         # Windows follow each other from the first word on.
@@ -126,6 +162,10 @@ class Tagging(TaskKind):
     def is_degenerate(self, predictions: list[Any]) -> bool:
         return len(list(groupby(tag for tags in predictions for tag in tags))) <= 1
 
+    def draw_errors(self, references: list[Any], predictions: list[Any], folder: Path) -> None:
+        flat = (list(chain.from_iterable(rows)) for rows in (references, predictions))
+        plot_confusion(*flat, list(self.labels), folder / CONFUSION)
+
     def readable(self, prediction: Any) -> Any:
         return self.labels[prediction] if isinstance(prediction, int) else [self.readable(tag) for tag in prediction]
 
@@ -144,3 +184,19 @@ def _word_at(spans: list[tuple[int, int]], start: int, end: int) -> int | None:
     """The first word that has a character between `start` and `end`, of which a space before it may be the first."""
     number = bisect(spans, start, key=lambda span: span[1])
     return number if number < len(spans) and spans[number][0] < end else None
+
+
+def tag_labels(splits: dict[str, list[list[str]]]) -> tuple[str, ...]:
+    """List all tags of sentences, "O" first and the others sorted: ids do not depend on the order of the sentences.
+
+    Args:
+        splits: `split -> the tags of each sentence`.
+
+    Tags that training lacks are said in a warning: no model can find them, and they count against it.
+    """
+    by_split = {split: {tag for tags in rows for tag in tags} for split, rows in splits.items()}
+    for split, tags in by_split.items():
+        if unseen := sorted(tags - by_split.get("train", tags)):
+            logger.warning(f"{split}: tags that training does not have count against the model: {', '.join(unseen)}")
+    found = set().union(*by_split.values())
+    return (*(["O"] if "O" in found else []), *sorted(found - {"O"}))
