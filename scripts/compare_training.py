@@ -146,7 +146,7 @@ def execute(command: list[str]) -> None:
     Raises:
         ValueError: if it fails.
     """
-    code = "import sys; from modeling_electra_rtd.cli import main; sys.exit(main())"
+    code = "import sys; from modeling_electra_rtd.cli.main import main; sys.exit(main())"
     if subprocess.run([sys.executable, "-c", code, *command], check=False).returncode:
         raise ValueError(f"electra-rtd {shlex.join(command)} failed")
 

@@ -13,7 +13,7 @@ from helpers.hub_server import TOKENS
 # Waiting is not what is tested, and stock loading, a process of its own, only where an order asks for it.
 _CLIENT = """
 import contextlib, io, json, os, sys, time, traceback
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.release import hub_client, upload as hub
 
 hub_client._WAIT_SECONDS = (0, 0, 0)

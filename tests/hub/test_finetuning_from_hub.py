@@ -135,7 +135,7 @@ MISSING = {
 # In one process, for what it costs to start it.
 ASK_ALL = """
 import sys
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 for task, model in zip(sys.argv[1::2], sys.argv[2::2]):
     print("asked", file=sys.stderr)
     assert main(["finetune", "--task", task, "--model", model, "--output-dir", "run"]) == 2

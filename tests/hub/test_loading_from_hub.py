@@ -24,7 +24,7 @@ from modeling_electra_rtd.finetuning.run import weights_hash
 
 RUN = """
 import contextlib, io, json, os, sys, traceback, urllib.request
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 for number, (token, command) in enumerate(json.load(sys.stdin)):
     with contextlib.suppress(OSError):
         urllib.request.urlopen(f"{sys.argv[1]}/mark/{number}")

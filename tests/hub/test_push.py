@@ -298,7 +298,7 @@ def test_what_arrives_differently_is_said(hub, client, release, monkeypatch):
 
 # What stock classes say of the folder, and then of what was read back.
 LACKING = """
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.release import upload as hub
 reports = iter([{{"root": {{"missing": missing, "sum": 1.0}}}} for missing in ([], {lost})])
 hub.stock_outputs = lambda folder: next(reports)
@@ -342,7 +342,7 @@ def test_a_finetuned_model_is_loaded_by_its_own_class(kind, hub, client, tmp_pat
 
 INTERRUPTED = """
 from unittest.mock import patch
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 with patch({where!r}, side_effect=KeyboardInterrupt):
     raise SystemExit(main(["push", {folder!r}, "lab/pair"]))
 """

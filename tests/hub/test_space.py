@@ -40,7 +40,7 @@ def environment(hub: HubServer, folder: Path) -> dict[str, str]:
 # In one process, for what it costs to start it: the release with its demo, a Space that is refused, one that is there.
 PUSH = """
 import sys
-from modeling_electra_rtd.cli import main
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.inspection.space import push_space
 assert main(["push", sys.argv[1], "lab/pair", "--space", "lab/pair-demo", "--private"]) == 0
 for space in ("lab/new", "lab/old"):
