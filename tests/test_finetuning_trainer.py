@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from modeling_electra_rtd.finetuning.kinds.question_answering import QuestionAnswering
-from modeling_electra_rtd.finetuning.kinds.sequence_classification import SequenceClassification
+from modeling_electra_rtd.finetuning.kinds.sequence_classification import Regression, SequenceClassification
 from modeling_electra_rtd.finetuning.kinds.tagging import Tagging
 from modeling_electra_rtd.finetuning.tasks import TASKS
 from modeling_electra_rtd.finetuning.trainer import ShuffledBatches
@@ -144,7 +144,7 @@ def test_selecting_a_checkpoint_is_off_unless_asked_for(tmp_path):
 
 
 def test_a_score_of_minus_one_hundred_is_a_score(tmp_path):
-    kind = SequenceClassification(TASKS["stsb"], (), tiny_tokenizer(), 16)
+    kind = Regression(TASKS["stsb"], (), tiny_tokenizer(), 16)
     examples = Dataset.from_dict(
         {"sentence1": ["the cat"] * 4, "sentence2": ["a mat"] * 4, "label": [-100.0, -100.0, -99.0, -101.0]}
     )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from .. import __version__
+from ..common.stopping import Stopped, TrainingFault, terminated_as_interrupted
 from . import conversion, data, finetuning, inspection, pretraining, release
 from .verbs import AddVerb
 
@@ -25,8 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if hasattr(arguments, "overrides"):
             arguments.overrides = _overrides(rest)
-        arguments.run(arguments)
+        with terminated_as_interrupted():
+            arguments.run(arguments)
         sys.stdout.flush()
+    except Stopped as stopped:
+        print(f"electra-rtd: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         print("electra-rtd: stopped", file=sys.stderr)
         return 130
@@ -130,7 +135,7 @@ def _is_user_error(error: Exception) -> bool:
     """Errors that say what the user can change; anything else is ours and keeps its traceback."""
     from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 
-    return isinstance(error, ValueError | OSError | StrictDataclassError | HfHubHTTPError)
+    return isinstance(error, ValueError | OSError | TrainingFault | StrictDataclassError | HfHubHTTPError)
 
 
 def _one_line(error: Exception) -> str:

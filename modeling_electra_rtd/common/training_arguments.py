@@ -106,6 +106,12 @@ class ElectraRtdTrainingArguments(TrainingArguments):
     evaluation_corruption_seed: int = field(
         default=0, metadata={"help": "Seed of the corruption of held-out blocks, the same at every evaluation."}
     )
+    max_skipped_steps: int = field(
+        default=3,
+        metadata={
+            "help": "End a run after so many steps in a row that were skipped for gradients that are not finite."
+        },
+    )
     health_checks: bool = field(default=True, metadata={"help": "Warn in words when training is going wrong."})
 
     # A non-finite loss is reported instead of averaged away, and no step waits for the device to ask.
@@ -132,6 +138,8 @@ class ElectraRtdTrainingArguments(TrainingArguments):
             raise ValueError(f"initial_mask_probability is {self.initial_mask_probability}; it must be in (0, 1]")
         if self.initial_sequence_length is not None and self.initial_sequence_length < 1:
             raise ValueError(f"initial_sequence_length is {self.initial_sequence_length}; it must be at least 1")
+        if self.max_skipped_steps < 1:
+            raise ValueError(f"max_skipped_steps is {self.max_skipped_steps}; it must be at least 1")
         if not 0 <= self.muon_momentum < 1:
             raise ValueError(f"muon_momentum is {self.muon_momentum}; it must be in [0, 1)")
         strategies = [HubStrategy.END.value, HubStrategy.EVERY_SAVE.value]

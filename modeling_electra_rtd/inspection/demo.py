@@ -21,7 +21,7 @@ _MOST_ABOVE = 3
 
 
 @dataclass(frozen=True)
-class Proposal:
+class ProposedToken:
     """A token that the generator could put somewhere.
 
     Attributes:
@@ -52,7 +52,7 @@ class Generated:
     original: TokenizedText
     positions: list[int]
     ids: list[int]
-    proposals: list[list[Proposal]]
+    proposals: list[list[ProposedToken]]
     text: str
 
 
@@ -143,7 +143,7 @@ def generate(
         probabilities = row[shown].exp().tolist()
         proposals.append(
             [
-                Proposal(name, probability, token == old, token == new)
+                ProposedToken(name, probability, token == old, token == new)
                 for token, name, probability in zip(
                     shown, token_names(detector.tokenizer, shown), probabilities, strict=True
                 )

@@ -5,7 +5,16 @@ import os
 from typing import Any
 
 from ..model.pipeline_electra_rtd import ReplacedTokenDetectionPipeline
-from .demo import Generated, Proposal, draw_positions, generate, has_generator, tokens_of, verdicts, verdicts_on_edit
+from .demo import (
+    Generated,
+    ProposedToken,
+    draw_positions,
+    generate,
+    has_generator,
+    tokens_of,
+    verdicts,
+    verdicts_on_edit,
+)
 from .views import HEAT_STYLE, dark_style, heat_map
 
 
@@ -223,7 +232,7 @@ def _proposals(detector: ReplacedTokenDetectionPipeline, generated: Generated) -
     return f'<div class="proposals">{"".join(cards)}</div>'
 
 
-def _proposal(proposal: Proposal) -> str:
+def _proposal(proposal: ProposedToken) -> str:
     marks = [mark for mark, holds in (("original", proposal.is_original), ("drawn", proposal.is_drawn)) if holds]
     note = f"<small>{', '.join(marks)}</small>" if marks else ""
     return (

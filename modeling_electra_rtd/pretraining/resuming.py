@@ -45,7 +45,7 @@ _SAVING = ("save_", "output_dir", "enable_jit_checkpoint")
 _PUSHING = ("push_to_hub", "hub_")
 _LOADING = ("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory")
 _LOADING += ("dataloader_persistent_workers", "dataloader_multiprocessing_context")
-_OTHERS = ("do_train", "do_predict", "resume_from_checkpoint", "local_rank", "ddp_timeout")
+_OTHERS = ("do_train", "do_predict", "max_skipped_steps", "resume_from_checkpoint", "local_rank", "ddp_timeout")
 # Where the whole length of the run decides nothing but its end.
 _CONSTANT = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP, SchedulerType.INVERSE_SQRT)
 _BY_EVALUATIONS = (SchedulerType.REDUCE_ON_PLATEAU,)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from transformers.utils import logging
 
 from ..common.asked import ASKED
 from ..common.files import CURVES, RESOLVED_RECIPE, RUN_RECORD
+from ..common.locks import sole_user
 from ..common.machine import has_compiler, tune_cpu_memory
 from ..common.pairs import holds_pair
 from ..common.references import ModelReference, find_model
+from ..common.stopping import Stopped
 from ..common.training_arguments import ElectraRtdTrainingArguments
 from ..data.blocks import TOKENIZER, describe_text, load_blocks, read_manifest
 from ..data.streaming import stream_blocks
@@ -52,11 +55,27 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
 
     Raises:
         ValueError: before any work starts, for a taken output folder, nothing to resume, a run to resume that began
-            with something else, or data that does not fit.
+            with something else, data that does not fit, or a folder that a living process uses.
+        TrainingFault: where training cannot go on (see `GuardedTrainer`).
+        Stopped: after SIGTERM or SIGINT, when the checkpoint of the step is complete.
     """
+    output_dir = Path(recipe.training.output_dir)
+    is_new = not output_dir.exists()
+    if output_dir.is_file():
+        raise ValueError(f"output_dir is {str(output_dir)!r}, which is a file; it must be a folder")
+    if recipe.training.process_index:
+        return _pretrain(recipe, resume, time_budget, is_new)
+    with sole_user(output_dir):
+        try:
+            return _pretrain(recipe, resume, time_budget, is_new)
+        finally:
+            if is_new and not any(output_dir.iterdir()):
+                output_dir.rmdir()
+
+
+def _pretrain(recipe: Recipe, resume: bool, time_budget: TimeBudget | None, is_new: bool) -> dict[str, Any]:
     arguments = recipe.training
     output_dir = Path(arguments.output_dir)
-    is_new = not output_dir.exists()
     checkpoint = checkpoint_to_resume(output_dir) if resume else None
     if resume:
         take_precision_that_ran(output_dir, recipe)
@@ -105,8 +124,15 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except BaseException:
         if trainer.is_world_process_zero():
-            _leave(output_dir, is_new)
+            _leave(output_dir)
         raise
+    if trainer.stop_request:
+        raise Stopped(
+            trainer.stop_request.signal_number,
+            f"stopped by {signal.Signals(trainer.stop_request.signal_number).name} after step "
+            f"{trainer.state.global_step:,} of {trainer.state.max_steps:,}; its checkpoint is complete, and --resume "
+            "goes on from there",
+        )
     if held_out is not None:
         trainer.evaluate()
     # Pushed at the very end, when all of it is on disk.
@@ -202,20 +228,16 @@ def _from_hub(recipe: Recipe, data: dict[str, Any] | None, checkpoints: dict[str
 
 
 def _is_taken(output_dir: Path) -> bool:
-    if output_dir.is_file():
-        raise ValueError(f"output_dir {output_dir} is a file")
     return any(output_dir.iterdir())
 
 
-def _leave(output_dir: Path, is_new: bool) -> None:
+def _leave(output_dir: Path) -> None:
     """Give a folder free for the next try, if a run that was cut off has saved nothing to go on from."""
     written = {RESOLVED_RECIPE, ASKED}
     if {path.name for path in output_dir.iterdir()} <= {*written, UNFINISHED}:
         discard_unfinished(output_dir)
         for name in written:
             (output_dir / name).unlink(missing_ok=True)
-        if is_new:
-            output_dir.rmdir()
 
 
 def _check_budget(arguments: ElectraRtdTrainingArguments, blocks: Any) -> None:

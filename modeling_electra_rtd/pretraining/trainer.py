@@ -28,8 +28,8 @@ from ..model.checkpoint_layout import RTD_KEY
 from ..model.cpu_attention import use_cpu_layers
 from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
 from ..model.precision import precision_facts
-from .checkpointing import CheckpointedTrainer
 from .checkpoints import TELEMETRY, newest_complete
+from .guarding import GuardedTrainer
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
 from .optimization import create_optimizer
 from .schedules import StepShape, largest_mask_probability, scheduled_value, shaped_batches, step_shape
@@ -39,7 +39,7 @@ from .time_budget import TimeBudget, check_fractions
 logger = logging.get_logger(__name__)
 
 
-class ElectraRtdTrainer(CheckpointedTrainer):
+class ElectraRtdTrainer(GuardedTrainer):
     """Pre-trains an `ElectraRtdForPreTraining` on blocks.
 
     Args:
@@ -113,6 +113,7 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         self._held_out: tuple[int, dict[str, float]] | None = None
         self._tokens_since_log = 0
         self._unlogged: Tensor | None = None
+        self._counted_before: Tensor | None = None
         # Of the newest optimizer step, where batch or rows grow.
         self._step_shape: StepShape | None = None
 
@@ -205,6 +206,7 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         return {
             "recipe": {"training": training, "model": self._pair.config.to_dict()[RTD_KEY]},
             "steps": self.state.global_step,
+            "skipped_steps": self.skipped_steps,
             "tokens_seen": self.state.num_input_tokens_seen + self._tokens_since_log,
             "resumed_from": self._resumed_from,
             "training_seconds": None if seconds is None else round(seconds, 1),
@@ -236,6 +238,12 @@ class ElectraRtdTrainer(CheckpointedTrainer):
         if self.accelerator.num_processes > 1:
             counts = self.accelerator.reduce(counts, reduction="sum")
         return batches, counts
+
+    def _note_counts(self) -> None:
+        self._counted_before = self._train_telemetry.packed()
+
+    def _forget_counts(self) -> None:
+        self._train_telemetry.load(self._counted_before)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None):
         if not inputs:
@@ -312,13 +320,19 @@ class ElectraRtdTrainer(CheckpointedTrainer):
             self._train_telemetry.reset()
             self.state.num_input_tokens_seen += tokens
             self._tokens_since_log = 0
-            logs["loss"] = self._weighted(metrics)
-            logs.update(metrics)
-            logs["tokens_per_second"] = tokens / max(now - self._last_log_time, 1e-9)
+            if tokens:
+                logs["loss"] = self._weighted(metrics)
+                logs.update(metrics)
+                logs["tokens_per_second"] = tokens / max(now - self._last_log_time, 1e-9)
+            else:
+                # All steps since the last log were skipped.
+                del logs["loss"]
             logs["tokens_seen"] = self.state.num_input_tokens_seen
             for name in ("sampling_temperature", "mask_probability"):
                 if getattr(self.args, f"initial_{name}") is not None:
                     logs[name] = self._scheduled(name)
+            if self.skipped_steps:
+                logs["skipped_steps"] = self.skipped_steps
             if self._step_shape is not None:
                 logs["positions_per_step"] = self._step_shape.positions * self.args.world_size
                 logs["sequence_length"] = self._step_shape.length
