@@ -62,8 +62,7 @@ class Scorer(ReplacedTokenDetectionPipeline):
 
     def __init__(self, *arguments: Any, objective: str | None = None, **named: Any):
         super().__init__(*arguments, **named)
-        if objective not in (None, *OBJECTIVES_SCORED):
-            raise ValueError(f"objective is {objective!r}; allowed: {', '.join(OBJECTIVES_SCORED)}")
+        _check_objective(objective)
         self.objective = objective or objective_trained(self.model)
         self.is_sum = _is_sum(self.objective)
         self.score_name = "pseudo-log-likelihood" if self.is_sum else "RTD score"
@@ -84,6 +83,11 @@ class Scorer(ReplacedTokenDetectionPipeline):
     def score_of(self, text: TextScore) -> float | None:
         """The score by its name: the sum or the mean."""
         return text.total if self.is_sum else text.mean
+
+
+def _check_objective(objective: str | None) -> None:
+    if objective not in (None, *OBJECTIVES_SCORED):
+        raise ValueError(f"objective is {objective!r}; allowed: {', '.join(OBJECTIVES_SCORED)}")
 
 
 def _is_sum(objective: str) -> bool:
@@ -109,6 +113,7 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
     reference.require(CONFIG_NAME)
     tokenizer = load_tokenizer(reference)
     discriminator = DiscriminatorLoader.from_pretrained(reference.name, **reference.arguments)
+    _check_objective(objective)
     if bf16 is None:
         bf16 = False if _is_sum(objective or objective_trained(discriminator)) else "auto"
     scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=bf16, objective=objective, **arguments)
