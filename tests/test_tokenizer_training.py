@@ -193,7 +193,7 @@ def test_taken_output_folder(tmp_path, corpus):
 
 
 def test_interrupted_training_leaves_nothing(tmp_path, corpus, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **more):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tokenizer_training, "_train", interrupt)
@@ -286,3 +286,18 @@ def test_an_added_mask_token_is_as_good_as_one_of_the_vocabulary_but_no_unknown_
     BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path / "without")
     with pytest.raises(ValueError, match=r"tokenizer.json has no \[UNK\];"):
         load_tokenizer(str(tmp_path / "without"))
+
+
+@pytest.mark.parametrize("algorithm", ["wordpiece", "bpe"])
+def test_the_same_text_gives_the_same_bytes(algorithm, tmp_path):
+    """The trainers' tables are in another order each time; 300 words with ties between pairs would show it."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghijkl", k=draw.randint(2, 7))) for _ in range(300)]
+    text = "\n\n".join(" ".join(draw.choices(words, k=12)) for _ in range(200))
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    made = []
+    for number in range(3):
+        folder = tmp_path / f"tokenizer-{number}"
+        train_tokenizer([str(tmp_path / "text.txt")], str(folder), algorithm=algorithm, vocab_size=400, progress=False)
+        made.append((folder / "tokenizer.json").read_bytes())
+    assert made[0] == made[1] == made[2]

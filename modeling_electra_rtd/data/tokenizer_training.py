@@ -101,25 +101,36 @@ def _word_pieces(
     for _ in characters.counting(texts()):
         pass
     vocab_size = common["vocab_size"]
-    for is_exact in (False, True):
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = _normalizer("wordpiece", lowercase, strip_accents)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        alphabet = characters.alphabet(
-            tokenizer.normalizer, tokenizer.pre_tokenizer, vocab_size - len(SPECIAL_TOKENS), is_exact
-        )
-        _check_alphabet(alphabet, vocab_size)
-        if characters.has_long_words:
-            tokenizer.pre_tokenizer = long_word_pre_tokenizer()
+
+    def trained(tokenizer: Tokenizer, alphabet: Alphabet, **options: Any) -> Tokenizer:
         trainer = trainers.WordPieceTrainer(
             min_frequency=min_frequency,
             limit_alphabet=len(alphabet.characters),
             initial_alphabet=alphabet.characters,
-            **common,
+            **{**common, **options},
         )
+        _train(tokenizer, trainer, texts(), vocab_size, may_be_larger=options.get("vocab_size") == 0)
+        return tokenizer
+
+    for is_exact in (False, True):
+        normalizer = _normalizer("wordpiece", lowercase, strip_accents)
+        pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        alphabet = characters.alphabet(normalizer, pre_tokenizer, vocab_size - len(SPECIAL_TOKENS), is_exact)
+        _check_alphabet(alphabet, vocab_size)
+        if characters.has_long_words:
+            pre_tokenizer = long_word_pre_tokenizer()
+        # The trainer gives characters within words their ids in the order of its table of words, which is another in
+        # every process, and breaks ties between merges by ids. As special tokens they have their ids before it begins;
+        # to find them costs another reading of the corpus, without a merge.
+        smallest = trained(_word_piece_tokenizer(normalizer, pre_tokenizer), alphabet, vocab_size=0)
         # Most characters stand either at the start of words or within them, rarely all in both places.
-        if _train(tokenizer, trainer, texts(), vocab_size, not is_exact):
+        if is_exact or smallest.get_vocab_size() <= vocab_size:
             break
+    within = sorted(token for token in smallest.get_vocab() if token.startswith("##") and len(token) == 3)
+    found = trained(
+        _word_piece_tokenizer(normalizer, pre_tokenizer), alphabet, special_tokens=[*SPECIAL_TOKENS, *within]
+    ).get_vocab()
+    tokenizer = _word_piece_tokenizer(normalizer, pre_tokenizer, found)
     if alphabet.left_out:
         logger.warning(
             "%s characters that make up %.2g %% of the text are not among the %s of the alphabet: words with one of "
@@ -131,6 +142,7 @@ def _word_pieces(
     if characters.has_long_words:
         # The class of BERT would cut no word, and take each above 100 characters for unknown.
         tokenizer.decoder = decoders.WordPiece(prefix="##")
+        tokenizer.add_special_tokens(SPECIAL_TOKENS)
         return _with_template(tokenizer, model_max_length)
     # The class of every BERT and ELECTRA checkpoint, so that what is written for theirs works for this one.
     return BertTokenizer(
@@ -139,6 +151,16 @@ def _word_pieces(
         strip_accents=strip_accents,
         model_max_length=model_max_length,
     )
+
+
+def _word_piece_tokenizer(
+    normalizer: normalizers.Normalizer,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    vocabulary: dict[str, int] | None = None,
+) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    return tokenizer
 
 
 def _check_alphabet(alphabet: Alphabet, vocab_size: int) -> None:
