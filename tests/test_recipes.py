@@ -177,3 +177,42 @@ def test_a_token_in_a_recipe_is_refused_before_it_is_written(tmp_path):
     with pytest.raises(ValueError, match="hub_token is set.*HF_TOKEN") as refused:
         build_recipe(values)
     assert "ttt" not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("training:\n  seed: 1\n  seed: 2\n", "line 2: key 'seed' stands there twice"),
+        ("training:\n  seed: 1\ntraining:\n  seed: 2\n", "line 1: key 'training' stands there twice"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\ntraining: {run_name: [*b, *b]}\n", "line 2: *a is an alias"),
+        ("training:\n  run_name: !!python/object/apply:os.system [ls]\n", "not YAML: could not determine"),
+    ],
+)
+def test_yaml_is_what_it_seems(content, says, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        read_recipe(str(path))
+    assert says in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("{a: ", "--lr-scheduler-kwargs is '{a: '; it must be YAML"),
+        ("{a: 1, a: 2}", "key 'a' stands there twice"),
+        ("[!!python/name:os.system ]", "it must be YAML"),
+    ],
+)
+def test_an_option_that_is_not_yaml_is_named(option, says):
+    with pytest.raises(ValueError) as error:
+        read_recipe("tiny", {"output_dir": "runs", "lr_scheduler_kwargs": option})
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_message_stays_short():
+    with pytest.raises(ValueError, match=r"^unknown option --zzzzzz; none of the \d+ allowed names is like it$"):
+        read_recipe("tiny", {"output_dir": "runs", "zzzzzz": "1"})
+    with pytest.raises(ValueError) as error:
+        build_recipe({"data": {}, "model": {}, "training": {"max_steps": "9" * 10**6 + "x"}})
+    assert len(str(error.value)) < 200

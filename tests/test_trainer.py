@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.blocks import TINY_VOCABULARY, random_blocks, tiny_arguments, tiny_joint_model
+from helpers.blocks import TINY_VOCABULARY, random_blocks, tiny_arguments, tiny_joint_model, tiny_trainer
 
 from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks
 from modeling_electra_rtd.model.corruption import number_of_uniforms
@@ -330,3 +330,15 @@ def test_a_decay_that_does_not_fit_the_epochs_is_refused(tmp_path):
             lr_scheduler_type="warmup_stable_decay",
             decay_steps=100,
         )
+
+
+def test_what_no_evaluation_measures_cannot_be_the_best(tmp_path):
+    with pytest.raises(ValueError, match="metric_for_best_model is 'nonsense'; allowed: discriminator_auc"):
+        tiny_trainer(tmp_path, metric_for_best_model="nonsense")
+    tiny_trainer(tmp_path, metric_for_best_model="eval_discriminator_auc")
+
+
+def test_a_schedule_that_does_not_take_its_arguments_says_so(tmp_path):
+    trainer = tiny_trainer(tmp_path, lr_scheduler_type="cosine", lr_scheduler_kwargs={"nonsense": 1})
+    with pytest.raises(ValueError, match=r"lr_scheduler_kwargs is \{'nonsense': 1\}; it must hold what cosine takes"):
+        trainer.train()

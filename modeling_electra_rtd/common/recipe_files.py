@@ -5,6 +5,7 @@ import enum
 import importlib.resources
 import math
 import os
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -70,9 +71,34 @@ def read_yaml(path: Path) -> Any:
         ValueError: in one line, for a file that is not YAML, naming it.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _loaded(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _loaded(text: str) -> Any:
+    """Load YAML that is what it seems: no key twice, and no names for parts that make much of a little text.
+
+    Raises:
+        yaml.YAMLError: for text that is not YAML.
+        ValueError: for a key that stands twice, and for aliases (`*name`), which grow with each use.
+    """
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"line {event.start_mark.line + 1}: *{event.anchor} is an alias; write the value itself")
+    waiting = [yaml.compose(text, Loader=yaml.SafeLoader)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise ValueError(f"line {node.start_mark.line + 1}: key {twice[0]!r} stands there twice")
+            waiting += [value for _, value in node.value]
+    return yaml.safe_load(text)
 
 
 def read_sections(
@@ -105,8 +131,18 @@ def read_sections(
     for key, text in (overrides or {}).items():
         if key not in owners:
             raise ValueError(f"unknown option --{key.replace('_', '-')}{nearest(key, owners)}")
-        merged[owners[key]][key] = yaml.safe_load(text) if text.strip()[:1] in "[{" else text
+        merged[owners[key]][key] = _option(key, text)
     return checked_sections(merged, sections)
+
+
+def _option(key: str, text: str) -> Any:
+    if text.strip()[:1] not in ("[", "{"):
+        return text
+    try:
+        return _loaded(text)
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--{key.replace('_', '-')} is {reprlib.repr(text)}; it must be YAML ({reason})") from None
 
 
 def checked_sections(values: dict[str, dict[str, Any]], sections: dict[str, type]) -> dict[str, dict[str, Any]]:
@@ -170,7 +206,7 @@ def _converted(key: str, value: Any, annotation: Any, default: Any) -> Any:
     if isinstance(value, str) and (str in kinds or any(_is_enum(kind) for kind in kinds)):
         return value
     names = sorted("null" if kind is type(None) else getattr(kind, "__name__", str(kind)) for kind in kinds)
-    raise ValueError(f"{key} is {value!r}; it must be {' or '.join(names)}")
+    raise ValueError(f"{key} is {reprlib.repr(value)}; it must be {' or '.join(names)}")
 
 
 def _number(value: Any) -> float | None:

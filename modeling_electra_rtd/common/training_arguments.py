@@ -10,6 +10,7 @@ from transformers.training_args import OptimizerNames
 from transformers.utils import logging
 
 from ..model.precision import agree_on_precision, decide_precision
+from .training_values import check_training_values
 
 
 logger = logging.get_logger(__name__)
@@ -123,15 +124,22 @@ class ElectraRtdTrainingArguments(TrainingArguments):
     report_to: str | list[str] = field(default="none", metadata={"help": "See TrainingArguments."})
 
     def __post_init__(self):
-        for name in ("learning_rate", "muon_learning_rate", "initial_sampling_temperature"):
+        check_training_values(self)
+        for name in ("muon_learning_rate", "initial_sampling_temperature"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         steps = ["warmup_steps", "decay_steps", "sampling_temperature_decay_steps", "mask_probability_decay_steps"]
         steps += ["batch_size_warmup_steps", "sequence_length_warmup_steps"]
-        for name in (*steps, "weight_decay"):
+        for name in steps:
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ValueError(f"max_steps is {self.max_steps}; it must be at least 1, or -1 to go by num_train_epochs")
+        if self.max_steps < 0 and self.num_train_epochs <= 0:
+            raise ValueError(f"num_train_epochs is {self.num_train_epochs}; it must be above 0")
+        if 1 <= self.max_steps < self.warmup_steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at most max_steps, {self.max_steps}")
         if self.evaluation_blocks is not None and self.evaluation_blocks < 1:
             raise ValueError(f"evaluation_blocks is {self.evaluation_blocks}; it must be at least 1, or null for all")
         if self.initial_mask_probability is not None and not 0 < self.initial_mask_probability <= 1:

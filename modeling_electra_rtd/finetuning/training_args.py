@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import Seq2SeqTrainingArguments
 
+from ..common.training_values import check_training_values
 from ..model.precision import agree_on_precision, decide_precision
 
 
@@ -12,11 +13,6 @@ _LEAST = {
     "max_length": 8,
     "max_train_samples": 1,
     "early_stopping_patience": 1,
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "weight_decay": 0,
-    "max_grad_norm": 0,
 }
 
 
@@ -94,8 +90,7 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
                 "push_to_hub is True, but a fine-tuning run trains several models; choose one and upload it with "
                 "electra-rtd push FOLDER OWNER/NAME"
             )
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        check_training_values(self)
         if not 0 < self.layerwise_lr_decay <= 1:
             raise ValueError(f"layerwise_lr_decay is {self.layerwise_lr_decay}; it must be in (0, 1]")
         if self.last_layer_exponent not in (1, 2):

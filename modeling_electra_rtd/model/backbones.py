@@ -8,6 +8,7 @@ what it lacks rather than trained wrongly.
 
 import copy
 import dataclasses
+import math
 from typing import Any
 
 from transformers import (
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.activations import ACT2FN
 
 from .derived_backbones import derived_backbone
 from .gru_encoder import GruEncoderConfig
@@ -231,6 +233,14 @@ def backbone_config(values: dict[str, Any]) -> PreTrainedConfig:
     return config
 
 
+_AT_LEAST_ONE = ("embedding_size", "max_position_embeddings", "local_attention", "global_attn_every_n_layers")
+_ABOVE_ZERO = ("layer_norm_eps", "norm_eps", "layer_norm_epsilon", "rms_norm_eps", "initializer_range")
+_SHARES = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "embedding_dropout", "mlp_dropout"),
+    *("classifier_dropout", "summary_last_dropout"),
+)
+
+
 def check_sizes(config: PreTrainedConfig) -> None:
     """Refuse sizes that no encoder can have.
 
@@ -242,6 +252,22 @@ def check_sizes(config: PreTrainedConfig) -> None:
         value = getattr(config, name, 1)
         if value is None or value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
+    for name in _AT_LEAST_ONE:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    for name in _ABOVE_ZERO:
+        value = getattr(config, name, None)
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}; it must be a finite number above 0")
+    for name in _SHARES:
+        value = getattr(config, name, None)
+        if isinstance(value, int | float) and not 0 <= value < 1:
+            raise ValueError(f"{name} is {value}; it must be in [0, 1)")
+    for name in ("hidden_act", "hidden_activation"):
+        value = getattr(config, name, None)
+        if isinstance(value, str) and value not in ACT2FN:
+            raise ValueError(f"{name} is {value!r}{nearest(value, ACT2FN)}")
     for name in ("num_attention_heads", "num_directions"):
         parts = getattr(config, name, 1)
         if getattr(config, "hidden_size", 0) % parts:

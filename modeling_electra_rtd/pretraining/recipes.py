@@ -165,6 +165,11 @@ def _built(values: dict[str, dict[str, Any]]) -> Recipe:
         raise ValueError(
             "training.hub_token is set, and a recipe is written into the run's folder; use hf auth login or HF_TOKEN"
         )
+    if values["training"].get("resume_from_checkpoint") is not None:
+        raise ValueError(
+            f"training.resume_from_checkpoint is {values['training']['resume_from_checkpoint']!r}; a run goes on from "
+            "its newest complete checkpoint by --resume"
+        )
     try:
         training = ElectraRtdTrainingArguments(**values["training"])
     except (TypeError, ImportError) as error:

@@ -28,6 +28,7 @@ from ..model.checkpoint_layout import RTD_KEY
 from ..model.cpu_attention import use_cpu_layers
 from ..model.modeling_electra_rtd import ElectraRtdForPreTraining
 from ..model.precision import precision_facts
+from ..model.suggestions import nearest
 from .checkpoints import TELEMETRY, newest_complete
 from .guarding import GuardedTrainer
 from .health import HealthMonitor, RtdTelemetry, counted_tokens, rtd_metrics
@@ -103,6 +104,7 @@ class ElectraRtdTrainer(GuardedTrainer):
         self._positions_of_losses = model.positions_of_losses()
         self._train_telemetry = RtdTelemetry(self.args.device, self._positions_of_losses)
         self._evaluation_telemetry = RtdTelemetry(self.args.device, self._positions_of_losses)
+        self._check_best_metric()
         self._health = HealthMonitor(model.config.vocab_size)
         self._last_log_time: float | None = None
         self.run_facts: dict[str, Any] = {}
@@ -117,6 +119,15 @@ class ElectraRtdTrainer(GuardedTrainer):
         # Of the newest optimizer step, where batch or rows grow.
         self._step_shape: StepShape | None = None
 
+    def _check_best_metric(self) -> None:
+        """Refuse a metric that no evaluation has, before a step is taken for it."""
+        name = self.args.metric_for_best_model
+        if name is None or isinstance(self.eval_dataset, dict):
+            return
+        measured = ["loss", *rtd_metrics(self._evaluation_telemetry.packed(), self._positions_of_losses)]
+        if name.removeprefix("eval_") not in measured:
+            raise ValueError(f"metric_for_best_model is {name!r}{nearest(name.removeprefix('eval_'), measured)}")
+
     @property
     def _pair(self) -> ElectraRtdForPreTraining:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -127,15 +138,25 @@ class ElectraRtdTrainer(GuardedTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        is_there = self.lr_scheduler is not None
         if self.args.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY:
             defaults = {
                 "num_decay_steps": self.args.get_decay_steps(num_training_steps),
                 "decay_type": "1-sqrt",
             }
             self.args.lr_scheduler_kwargs = {**defaults, **(self.args.lr_scheduler_kwargs or {})}
-        if self._time_budget is None or self.lr_scheduler is not None:
-            return super().create_scheduler(num_training_steps, optimizer)
-        budget, scheduler = self._time_budget, super().create_scheduler(TimeBudget.POSITIONS, optimizer)
+        budget = self._time_budget
+        try:
+            scheduler = super().create_scheduler(
+                num_training_steps if budget is None else TimeBudget.POSITIONS, optimizer
+            )
+        except TypeError as error:
+            raise ValueError(
+                f"lr_scheduler_kwargs is {self.args.lr_scheduler_kwargs}; it must hold what "
+                f"{SchedulerType(self.args.lr_scheduler_type).value} takes ({error})"
+            ) from None
+        if budget is None or is_there:
+            return scheduler
         scheduler.lr_lambdas = [lambda _, rate=rate: rate(budget.position) for rate in scheduler.lr_lambdas]
         return scheduler
 
