@@ -1,6 +1,6 @@
 """Print every parameter's learning rate: `python scripts/print_learning_rates.py [MODEL] [--layerwise-lr-decay D]`.
 
-Without a model, those of a three-layer ELECTRA; docs/finetuning.md has the formula.
+Without a model, those of a three-layer ELECTRA; docs/how-to/finetuning.md has the formula.
 """
 
 import argparse

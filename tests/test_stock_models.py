@@ -170,7 +170,7 @@ def test_what_no_gradient_reaches_is_there_however_much_is_shared(family, more, 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "camembert", "deberta-v2"])
 def test_the_stock_class_for_pre_training_is_not_the_discriminator(family, tmp_path):
-    """What docs/sharing.md says: without the flag these names load other heads than the release has."""
+    """What docs/how-to/sharing.md says: without the flag these names load other heads than the release has."""
     write_release(tiny_pair(family), None, tmp_path)
     model, info = AutoModelForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
     head = {name.partition(".")[0] for name, _ in model.named_children()} - {model.base_model_prefix}

@@ -44,7 +44,7 @@ def _add_finetune(add: AddVerb) -> None:
         "Fields of a recipe, as --field value: num_train_epochs, learning_rate, layerwise_lr_decay, max_length, "
         "max_train_samples, from_scratch_seeds, per_device_train_batch_size, early_stopping_patience and all of "
         "TrainingArguments; for one kind of task doc_stride, num_beams, max_target_length and others "
-        "(docs/finetuning.md). Shipped recipes: tiny, small, base, large, reference."
+        "(docs/how-to/finetuning.md). Shipped recipes: tiny, small, base, large, reference."
     )
     sub.set_defaults(overrides={})
 
