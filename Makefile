@@ -10,14 +10,15 @@ WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test quality format clean
+.PHONY: help install quickstart test quality format docs clean
 
 help:
 	@echo "make install      make $(VENV) with the package, editable, and the tested versions of what it needs"
 	@echo "make quickstart   corpus, tokenizer, pre-training, fine-tuning and export, offline, in minutes on two cores"
 	@echo "make test         the test suite: no network, no user settings, two processes"
-	@echo "make quality      lint and formatting, checked"
+	@echo "make quality      lint and formatting, checked; the documentation built, where no link may lead nowhere"
 	@echo "make format       lint and formatting, repaired"
+	@echo "make docs         the documentation, into site/"
 	@echo "make clean        remove $(VENV) and caches; runs/ is kept"
 
 install: $(INSTALLED)
@@ -27,7 +28,7 @@ $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "electra-rtd needs Python 3.11 or newer; '$(PYTHON)' is not (name another: make PYTHON=python3.12 ...)" >&2; exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
-	"$(VENV)/bin/python" -m pip install -c constraints.txt -e ".[demo,test,quality]"
+	"$(VENV)/bin/python" -m pip install -c constraints.txt -e ".[demo,test,quality,docs]"
 	@touch $@
 
 quickstart: $(INSTALLED)
@@ -40,14 +41,22 @@ test: $(INSTALLED)
 		HF_HOME="$$home" HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 PYTHONNOUSERSITE=1 OMP_NUM_THREADS=1 \
 		"$(VENV)/bin/python" -m pytest -n $(WORKERS) $(SELECT)
 
+# Of no moment here: what the theme says of its successor.
+MKDOCS := NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict --quiet
+
 quality: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(MKDOCS) --site-dir "$$folder"
 
 format: $(INSTALLED)
 	"$(VENV)/bin/ruff" check --fix .
 	"$(VENV)/bin/ruff" format .
 
+docs: $(INSTALLED)
+	$(MKDOCS)
+	@echo "the documentation is in site/index.html"
+
 clean:
-	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
