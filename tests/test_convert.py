@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from helpers.deberta_v3 import published_config, published_pair
+from helpers.deberta_v3 import published_pair, write_deberta
 from helpers.original import original_checkpoint, write_vocabulary
 from helpers.tiny import MASK, tiny_pair, tiny_text, tiny_tokenizer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
 from modeling_electra_rtd import ElectraRtdForPreTraining
@@ -206,13 +206,6 @@ def test_a_tokenizer_that_the_original_cannot_read_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(words[::-1]) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match="pads with id 0, this tokenizer with 149"):
         convert(str(tmp_path / "pair"), str(tmp_path / "other"), to="original", tokenizer=str(tmp_path))
-
-
-def write_deberta(folder: Path, discriminator: dict[str, torch.Tensor], generator: dict[str, torch.Tensor]) -> None:
-    published_config().save_pretrained(folder)
-    for name, state in (("model", discriminator), ("pytorch_model.generator", generator)):
-        save_file({key: value.clone() for key, value in state.items()}, folder / f"{name}.safetensors")
-    tiny_tokenizer(folder)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The repository keeps its own promises: one direction of imports, no leaks, a README and pins that are true."""
+"""The repository keeps its own promises: one direction of imports, no leaks, a map and pins that are true."""
 
 import ast
 import configparser
@@ -92,6 +92,7 @@ def repository_files() -> list[Path]:
             "runs",
             "build",
             "dist",
+            "site",
             "__pycache__",
             ".pytest_cache",
             ".ruff_cache",
@@ -127,13 +128,6 @@ def tree_names(block: str) -> Iterator[str]:
         yield from (prefix + name for name in names if name)
         if names[0].endswith("/"):
             above.append((drawn, prefix + names[0]))
-
-
-@pytest.fixture(scope="module")
-def readme() -> str:
-    path = ROOT / "README.md"
-    assert path.is_file(), "README.md is missing"
-    return path.read_text(encoding="utf-8")
 
 
 def folder_of(module: str) -> str:
@@ -194,25 +188,28 @@ def test_no_machine_paths_or_credentials():
     assert not found
 
 
-def test_readme_tree_exists(readme):
-    trees = [block for block in code_of(readme)[0] if re.search(rf"^\W*{PACKAGE}/", block, re.MULTILINE)]
-    assert trees, f"README.md draws no tree with {PACKAGE}/"
-    names = [name for block in trees for name in tree_names(block)]
-    assert len(names) > 5
-    alternatives = {name: re.sub(r"\{[^}]*\}", "*", name) for name in names}
-    missing = [name for name, pattern in alternatives.items() if not list(ROOT.glob(pattern.rstrip("/")))]
-    assert not missing
+def test_the_map_in_contributing_is_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (tree,) = [block for block in code_of(text)[0] if re.search(rf"^{PACKAGE}/", block, re.MULTILINE)]
+    names = {name.rstrip("/") for name in tree_names(tree)}
+    parts = {name.removeprefix(f"{PACKAGE}/") for name in names if name.startswith(f"{PACKAGE}/")}
+    assert parts == {*FOLDERS, "quickstart_text"} - {"quickstart"} | {"quickstart.py"}
+    # In the order in which one may import from another.
+    assert [part for part in re.findall(r"^  (\w+)[/.]", tree, re.MULTILINE) if part in FOLDERS] == list(FOLDERS)
+    here = {path.relative_to(ROOT).parts[0] for path in repository_files() if len(path.relative_to(ROOT).parts) > 1}
+    assert names - {f"{PACKAGE}/{part}" for part in parts} == {name for name in here if not name.startswith(".")}
 
 
-def test_readme_make_targets_exist(readme):
-    blocks, spans = code_of(readme)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_that_a_page_names_exist(page):
+    blocks, spans = code_of((ROOT / page).read_text(encoding="utf-8"))
     named = {
         target
         for code in [*blocks, *spans]
         for target in re.findall(r"(?:^|[;&|$])[ \t]*make[ \t]+(?:\w+=\S+[ \t]+)*([a-z][\w-]*)", code, re.MULTILINE)
     }
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert named, "README.md names no make target"
+    assert named, f"{page} names no make target"
     assert named <= targets
 
 

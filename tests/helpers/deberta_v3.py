@@ -1,10 +1,13 @@
 """A tiny pair under the names that microsoft/deberta-v3-* publishes."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from helpers.tiny import VOCABULARY, randomize
+from helpers.tiny import VOCABULARY, randomize, tiny_tokenizer
 
 
 WIDTH, LAYERS, GENERATOR_LAYERS = 32, 2, 1
@@ -52,3 +55,11 @@ def published_pair() -> tuple[dict[str, Tensor], dict[str, Tensor], DebertaV2For
         "mask_predictions.classifier.bias": torch.randn(1).half(),
     }
     return discriminator, generator, stock.float().eval()
+
+
+def write_deberta(folder: Path, discriminator: dict[str, Tensor], generator: dict[str, Tensor]) -> None:
+    """Write a folder as `microsoft/deberta-v3-*` publishes one, with safetensors in the place of its pickles."""
+    published_config().save_pretrained(folder)
+    for name, state in (("model", discriminator), ("pytorch_model.generator", generator)):
+        save_file({key: value.clone() for key, value in state.items()}, folder / f"{name}.safetensors")
+    tiny_tokenizer(folder)
