@@ -119,6 +119,12 @@ def test_the_script_for_launchers_that_take_a_file_answers():
     assert "recipe" in done.stdout
 
 
+@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
+def test_no_line_is_longer_than_in_code(page):
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 119]
+
+
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
     listed = re.findall(r"([\w/-]+\.md)$", navigation, re.MULTILINE)
