@@ -42,7 +42,7 @@ test: $(INSTALLED)
 		"$(VENV)/bin/python" -m pytest -n $(WORKERS) $(SELECT)
 
 # Of no moment here: what the theme says of its successor.
-MKDOCS := NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict --quiet
+MKDOCS := NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict
 
 quality: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .

@@ -255,8 +255,11 @@ def _value(value: Any) -> str:
 
 
 def _line(text: str) -> str:
-    """A help text in one line; what looks like a tag of HTML stays text."""
-    return " ".join(text.split()).replace("<", "&lt;")
+    """A help text in one line; what looks like a tag or a link stays text."""
+    parts = " ".join(text.split()).split("`")
+    # Every other part is code, where nothing is special.
+    parts[::2] = [part.replace("<", "&lt;").replace("[", "\\[") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

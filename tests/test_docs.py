@@ -1,6 +1,7 @@
 """The pages of the documentation: every block of code runs, every name in them exists, and links lead somewhere."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,14 @@ def test_paths_that_a_page_names_exist(page):
     assert not missing
 
 
+def test_links_of_every_page_lead_to_files():
+    missing = []
+    for page in sorted(DOCS.rglob("*.md")):
+        links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
+        missing += [f"{page.relative_to(DOCS)}: {link}" for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
 def test_tests_that_the_pages_name_exist():
     named = {
         name
@@ -135,3 +144,21 @@ def test_every_page_is_in_the_navigation():
 def test_the_site_asks_nothing_of_the_network():
     configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert "font: false" in configuration and "http" not in configuration
+
+
+@pytest.mark.slow
+def test_the_build_of_make_fails_at_a_broken_link_and_only_there(tmp_path):
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    for name in ("docs", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (options,) = re.findall(r"^MKDOCS := .*-m mkdocs build (.*)$", makefile, re.MULTILINE)
+    build = [sys.executable, "-m", "mkdocs", "build", *options.split()]
+    page = tmp_path / "docs" / "index.md"
+    text = page.read_text(encoding="utf-8")
+    built = {}
+    for link in ("index.md", "nowhere.md", "index.md#nothing"):
+        page.write_text(f"{text}\n[A link]({link})\n", encoding="utf-8")
+        built[link] = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True).returncode
+    assert built == {"index.md": 0, "nowhere.md": 1, "index.md#nothing": 1}

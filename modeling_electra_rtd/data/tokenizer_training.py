@@ -39,8 +39,8 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Trains a tokenizer, saves it to a new folder and returns it as loaded from there.
 
-    [PAD] [UNK] [CLS] [SEP] [MASK] have the ids 0 to 4; a text becomes `[CLS] A [SEP]`, a pair `[CLS] A [SEP] B [SEP]`
-    with type 1 from B on.
+    `[PAD] [UNK] [CLS] [SEP] [MASK]` have the ids 0 to 4; a text becomes `[CLS] A [SEP]`, a pair
+    `[CLS] A [SEP] B [SEP]` with type 1 from B on.
 
     Args:
         corpus: files, folders and globs (see `find_files`).
