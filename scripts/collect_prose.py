@@ -287,14 +287,50 @@ def _documentation_strings(body: Iterable[ast.stmt]) -> Iterator[str]:
                 yield from _documentation_strings(getattr(statement, part, ()))
 
 
+class _Layout:
+    """What the lines of a text are by its layout, asked from the first line to the last."""
+
+    PROSE = "prose"
+    END = "end"  # no prose, and the paragraph above is whole
+    NO_PROSE_ABOVE = "no prose above"  # no prose, nor were the lines above it: a table, a heading
+    INSIDE = "inside"  # a line of what is passed over
+
+    def __init__(self):
+        self.in_fence = self.in_doctest = self.in_table = False
+        # Indent of the line that opened a literal block; deeper lines belong to it.
+        self.literal_above: int | None = None
+
+    def kind(self, line: str) -> str:
+        stripped = line.strip()
+        if FENCE.match(stripped):
+            self.in_fence = not self.in_fence
+            return self.END
+        if self.in_fence:
+            return self.INSIDE
+        if not stripped:
+            self.in_doctest = self.in_table = False
+            return self.END
+        if self.literal_above is not None:
+            if _depth(line) > self.literal_above:
+                return self.INSIDE
+            self.literal_above = None
+        if self.in_doctest or stripped.startswith((">>>", "$ ", "In [", "Out[", "@")):
+            self.in_doctest = True
+            return self.END
+        if self.in_table or TABLE.search(line):
+            self.in_table = True
+            return self.NO_PROSE_ABOVE
+        # The line above an underline is a heading.
+        return self.NO_PROSE_ABOVE if UNDERLINE.match(stripped) else self.PROSE
+
+
 def _unwrapped(text: str) -> Iterator[str]:
     """Join hard-wrapped lines into paragraphs and leave out what the layout shows to be code, table or heading."""
     lines = inspect.cleandoc(text).expandtabs().splitlines()
+    layout = _Layout()
     current: list[str] = []
     indent = 0
     hanging = False  # the paragraph began with a bullet or parameter name, so its second line may be indented
-    literal_above: int | None = None  # indent of the line that opened a literal block; deeper lines belong to it
-    in_fence = in_doctest = in_table = False
 
     def finished() -> Iterator[str]:
         if current:
@@ -302,39 +338,19 @@ def _unwrapped(text: str) -> Iterator[str]:
             current.clear()
 
     for number, line in enumerate(lines):
-        stripped = line.strip()
-        depth = len(line) - len(line.lstrip())
-        if FENCE.match(stripped):
+        stripped, depth = line.strip(), _depth(line)
+        kind = layout.kind(line)
+        if kind == layout.END:
             yield from finished()
-            in_fence = not in_fence
-            continue
-        if in_fence:
-            continue
-        if not stripped:
-            yield from finished()
-            in_doctest = in_table = False
-            continue
-        if literal_above is not None:
-            if depth > literal_above:
-                continue
-            literal_above = None
-        if stripped.startswith((">>>", "$ ", "In [", "Out[", "@")) or in_doctest:
-            yield from finished()
-            in_doctest = True
-            continue
-        if TABLE.search(line) or in_table:
+        elif kind == layout.NO_PROSE_ABOVE:
             current.clear()
-            in_table = True
-            continue
-        if UNDERLINE.match(stripped):
-            # The line above was a heading.
-            current.clear()
+        if kind != layout.PROSE:
             continue
         if stripped.startswith((".. ", "..\n")) or stripped == "..":
             yield from finished()
             directive = DIRECTIVE.match(stripped)
             if directive is None or directive[1] not in PROSE_DIRECTIVES:
-                literal_above = depth
+                layout.literal_above = depth
                 continue
             stripped = directive[2].strip()
             if not stripped:
@@ -356,14 +372,18 @@ def _unwrapped(text: str) -> Iterator[str]:
         if stripped:
             current.append(stripped)
         if stripped.endswith("::"):
-            literal_above = depth
+            layout.literal_above = depth
             yield from finished()
     yield from finished()
 
 
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def _next_is_deeper(lines: list[str], number: int, depth: int) -> bool:
     following = lines[number + 1] if number + 1 < len(lines) else ""
-    return not following.strip() or len(following) - len(following.lstrip()) > depth
+    return not following.strip() or _depth(following) > depth
 
 
 def _strip_markup(paragraph: str) -> str:

@@ -1,6 +1,7 @@
 """A user's own labelled files as a task: what it is gets inferred, said, and refused where it cannot be told."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..data.text_files import data_suffix
 from ..model.suggestions import nearest
 from .kinds.table import KINDS
 from .kinds.tagging import Tagging, tag_labels
+from .kinds.task_kind import TaskKind
 from .own_columns import label_columns, list_columns, text_columns, with_lists
 from .own_labels import inferred_kind, merged_columns
 from .reading import TaskData
@@ -89,6 +91,21 @@ def _in_words(value: str | dict[str, str]) -> str:
     return value if isinstance(value, str) else ", ".join(f"{name} ({reason})" for name, reason in value.items())
 
 
+@dataclass
+class _OwnTables:
+    """The tables of a user's files, and those of their columns that are read."""
+
+    tables: dict[str, Dataset]  # by split, as `paths`
+    paths: dict[str, str]
+    texts: list[str]
+    labels: list[str]
+    inferred: dict[str, Any]  # what was inferred, in words
+
+    def read_columns(self, split: str) -> list[str]:
+        """Name the columns of a split that are read; the labels of a test file never are."""
+        return self.texts + (self.labels if split != "test" else [])
+
+
 def _task_from_tables(
     name: str,
     paths: dict[str, str],
@@ -96,6 +113,39 @@ def _task_from_tables(
     given_label: str | Sequence[str] | None,
     kind: str | None,
 ) -> tuple[Task, TaskData]:
+    own = _read_tables(paths, given_texts, given_label, kind)
+    _check_nothing_is_empty(own)
+    targets = _label_values(own)
+    reads_lists = any(isinstance(value, list) for value in own.tables["train"][own.texts[0]])
+    found = KINDS[kind or inferred_kind(targets["train"], own.labels[0], reads_lists)]
+    _check_lists(own, targets, found)
+    if found.reads_tokens:
+        return _tagging_from_lists(name, own.tables, targets, paths, own.texts, own.inferred)
+    if len(own.texts) > 2:
+        raise ValueError(f"text_columns are {', '.join(own.texts)}; a model reads one text or a pair")
+    classes, ids = found.own_targets(targets, paths, own.labels, own.inferred)
+    splits = {}
+    for split, table in own.tables.items():
+        columns: dict[str, list[Any]] = {column: [str(text) for text in table[column]] for column in own.texts}
+        splits[split] = Dataset.from_dict(columns | ({"label": ids[split]} if split in ids else {}))
+    _warn_of_overlap(splits, own.texts)
+    task = Task(
+        name=name,
+        kind=found.name,
+        text_columns=tuple(own.texts),
+        labels=classes or None,
+        metric=found.metric,
+        headline=found.headline,
+        folder=".",
+        files={},
+    )
+    return task, TaskData(DatasetDict(splits), classes, paths, {}, own.inferred)
+
+
+def _read_tables(
+    paths: dict[str, str], given_texts: list[str] | None, given_label: str | Sequence[str] | None, kind: str | None
+) -> _OwnTables:
+    """Read the files, find the columns in the training file, and turn lists that are written as text into lists."""
     tables = {split: _table(path) for split, path in paths.items()}
     labels = label_columns(tables["train"], given_label, paths["train"])
     features = tables["train"].features
@@ -106,66 +156,59 @@ def _task_from_tables(
     for column in texts:
         if column in broken:
             raise broken[column]
+    own = _OwnTables(tables, paths, texts, labels, {"label": ", ".join(labels), "left out": left_out})
     lists = [
         column for column in (*texts, *labels) if any(isinstance(value, list) for value in tables["train"][column])
     ]
     for split, table in tables.items():
-        # What labels a test file has is never read.
-        read = [column for column in lists if split != "test" or column not in labels]
-        tables[split] = with_lists(table, read, paths[split])
-    for split, table in tables.items():
-        for column in texts + (labels if split != "test" else []):
+        read = own.read_columns(split)
+        tables[split] = with_lists(table, [column for column in lists if column in read], paths[split])
+    if written := [column for column in lists if getattr(features[column], "dtype", None) == "string"]:
+        own.inferred["lists read from text"] = ", ".join(written)
+    return own
+
+
+def _check_nothing_is_empty(own: _OwnTables) -> None:
+    for split, table in own.tables.items():
+        for column in own.read_columns(split):
             if column not in table.column_names:
-                raise ValueError(f"{paths[split]}: no column {column!r}{nearest(column, table.column_names)}")
+                raise ValueError(f"{own.paths[split]}: no column {column!r}{nearest(column, table.column_names)}")
             empty = next((i for i, value in enumerate(table[column]) if value is None or not str(value).strip()), None)
             if empty is not None:
-                raise ValueError(f"{paths[split]}, row {empty + 1}: {column!r} is empty")
-    targets: dict[str, list[Any]] = {}
-    for split, table in tables.items():
-        if split != "test" and len(labels) > 1:
-            rows = zip(*(table[column] for column in labels), strict=True)
-            targets[split] = merged_columns(rows, labels, paths[split])
-        elif split != "test":
-            targets[split] = list(table[labels[0]])
-    reads_lists = any(isinstance(value, list) for value in tables["train"][texts[0]])
-    found = KINDS[kind or inferred_kind(targets["train"], labels[0], reads_lists)]
-    for split, table in tables.items():
-        _check_cells(table, texts, labels[0] if found.reads_tokens and split != "test" else None, paths[split])
-        for column in texts:
+                raise ValueError(f"{own.paths[split]}, row {empty + 1}: {column!r} is empty")
+
+
+def _label_values(own: _OwnTables) -> dict[str, list[Any]]:
+    """Return the label of every row by split; several columns of 0 and 1 become one list of names."""
+    values = {}
+    for split, table in own.tables.items():
+        if split == "test":
+            continue
+        columns = [table[column] for column in own.labels]
+        values[split] = (
+            merged_columns(zip(*columns, strict=True), own.labels, own.paths[split])
+            if len(columns) > 1
+            else list(columns[0])
+        )
+    return values
+
+
+def _check_lists(own: _OwnTables, targets: dict[str, list[Any]], kind: type[TaskKind]) -> None:
+    """Refuse lists where `kind` reads one text or one label, and single values where it reads lists."""
+    for split, table in own.tables.items():
+        path = own.paths[split]
+        _check_cells(table, own.texts, own.labels[0] if kind.reads_tokens and split != "test" else None, path)
+        for column in own.texts:
             is_list = [isinstance(value, list) for value in table[column]]
-            if not all(is_list) if found.reads_tokens else any(is_list):
-                allowed = "lists of tokens" if found.reads_tokens else "texts, not lists"
-                raise ValueError(f"{paths[split]}: column {column!r} must hold {allowed} for {found.name}")
+            if not all(is_list) if kind.reads_tokens else any(is_list):
+                allowed = "lists of tokens" if kind.reads_tokens else "texts, not lists"
+                raise ValueError(f"{path}: column {column!r} must hold {allowed} for {kind.name}")
         for number, value in enumerate(targets.get(split, ()), start=1):
-            if isinstance(value, list) != found.takes_label_lists:
+            if isinstance(value, list) != kind.takes_label_lists:
                 raise ValueError(
-                    f"{paths[split]}, row {number}: column {labels[0]!r} is {value!r:.60}; it must be "
-                    f"{'a list' if found.takes_label_lists else 'one label'} for {found.name}"
+                    f"{path}, row {number}: column {own.labels[0]!r} is {value!r:.60}; it must be "
+                    f"{'a list' if kind.takes_label_lists else 'one label'} for {kind.name}"
                 )
-    inferred: dict[str, Any] = {"label": ", ".join(labels), "left out": left_out}
-    if written := [column for column in lists if getattr(features[column], "dtype", None) == "string"]:
-        inferred["lists read from text"] = ", ".join(written)
-    if found.reads_tokens:
-        return _tagging_from_lists(name, tables, targets, paths, texts, inferred)
-    if len(texts) > 2:
-        raise ValueError(f"text_columns are {', '.join(texts)}; a model reads one text or a pair")
-    classes, ids = found.own_targets(targets, paths, labels, inferred)
-    splits = {}
-    for split, table in tables.items():
-        columns: dict[str, list[Any]] = {column: [str(text) for text in table[column]] for column in texts}
-        splits[split] = Dataset.from_dict(columns | ({"label": ids[split]} if split in ids else {}))
-    _warn_of_overlap(splits, texts)
-    task = Task(
-        name=name,
-        kind=found.name,
-        text_columns=tuple(texts),
-        labels=classes or None,
-        metric=found.metric,
-        headline=found.headline,
-        folder=".",
-        files={},
-    )
-    return task, TaskData(DatasetDict(splits), classes, paths, {}, inferred)
 
 
 def _with_lists(table: Dataset, labels: list[str], path: str) -> tuple[Dataset, dict[str, ValueError]]:
