@@ -33,7 +33,7 @@ from .release.export import export
 
 TRAINING_SECONDS = 250
 # On the way of runs of this kind the AUC was 0.54 after 0.4 million tokens, 0.63 after one and 0.70 after two, from
-# which the encoder has learned word order (docs/LOG.md).
+# which the encoder has learned word order (docs/log/recipes.md).
 FEWEST_TOKENS = 1_000_000
 VOCAB_SIZE = 8192
 # Of the fine-tuning at the end.

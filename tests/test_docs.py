@@ -12,7 +12,7 @@ from helpers.documentation import ROOT, Block, blocks_of, check_unrun, run_block
 
 DOCS = ROOT / "docs"
 # Written by hand as a record of what was done and why; their commands are those of their day.
-RECORDS = ("LOG.md", "decisions.md", "findings.md", "log/", "records/")
+RECORDS = ("decisions.md", "findings.md", "log/", "records/")
 PAGES = sorted(
     page.relative_to(DOCS).as_posix()
     for page in DOCS.rglob("*.md")

@@ -140,7 +140,7 @@ def test_the_figures_are_those_of_the_records():
 
 
 def test_the_log_holds_the_table_of_the_records():
-    log = (ROOT / "docs" / "LOG.md").read_text()
+    log = (ROOT / "docs" / "log" / "finetuning.md").read_text(encoding="utf-8")
     for path in sorted((ROOT / "docs" / "records" / "finetuning").glob("*.json")):
         row = markdown_table([json.loads(path.read_text())]).splitlines()[2]
         assert row in log, path.stem

@@ -41,8 +41,8 @@ def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for the next step instead of returning it to the system.
 
     Activations and logits of one CPU step are large enough that every one of them is mapped anew and faulted in page
-    by page: keeping them is worth a fifth of the speed of a small model (docs/LOG.md). The price is that memory stays
-    at its peak.
+    by page: keeping them is worth a fifth of the speed of a small model (docs/log/speed.md). The price is that memory
+    stays at its peak.
 
     Returns:
         Whether the C library took the settings.
@@ -62,8 +62,8 @@ def recompute_for_products() -> bool:
 
     By itself the compiler keeps all of these, since a product reads them from memory and they are written there
     twice. On a CPU the second writing takes no time that can be seen, and keeping them takes a quarter of a small
-    model's memory; with dropout at 0.1 a seventh less memory costs six percent of the time (docs/LOG.md). On a GPU it
-    was not measured.
+    model's memory; with dropout at 0.1 a seventh less memory costs six percent of the time (docs/log/speed.md). On a
+    GPU it was not measured.
 
     Returns:
         Whether this torch has the setting.
@@ -78,7 +78,7 @@ def recompute_for_products() -> bool:
 def tune_cpu_memory() -> None:
     """What a process that trains on a CPU does about memory, before its first step, and a line where it cannot."""
     if not keep_freed_memory():
-        logger.warning_once("this C library cannot keep freed memory: steps are slower (docs/LOG.md)")
+        logger.warning_once("this C library cannot keep freed memory: steps are slower (docs/log/speed.md)")
     if not recompute_for_products():
         logger.warning_once("this torch cannot be told to compute activations again: compiled steps take more memory")
 

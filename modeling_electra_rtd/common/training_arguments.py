@@ -124,6 +124,44 @@ class ElectraRtdTrainingArguments(TrainingArguments):
     report_to: str | list[str] = field(default="none", metadata={"help": "See TrainingArguments."})
 
     def __post_init__(self):
+        self._check_values()
+        # Tokens are counted in any case, and would be a second time.
+        self.include_num_input_tokens_seen = "no"
+        if self.data_seed is None:
+            # The order of the blocks must not hang on a rank's own random state.
+            self.data_seed = self.seed
+        if not torch.accelerator.is_available():
+            # TrainingArguments takes bf16 on a CPU only when it is told that a CPU is meant.
+            self.use_cpu = True
+        is_measured = decide_precision(self)
+        if self.torch_compile and (self.initial_batch_size or self.initial_sequence_length):
+            # Each of the few shapes is compiled for itself; the second one would otherwise make all later ones share
+            # code for any shape, which the slots of a row do not have.
+            os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "false")
+        super().__post_init__()
+        if is_measured:
+            agree_on_precision(self)
+        if self.n_gpu > 1:
+            # Trainer would split every batch between them in one process, and the counts of a step with it.
+            logger.warning(
+                f"{self.n_gpu} GPUs are visible, and one process uses one of them; start one for each by "
+                f"torchrun --nproc_per_node {self.n_gpu} or accelerate launch"
+            )
+            self._n_gpu = 1
+        # Blocks are read in whole batches; a batch cut short at the end of an epoch would change shapes under
+        # torch.compile and weigh its rows more.
+        self.dataloader_drop_last = True
+        batch = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+        if self.initial_batch_size is not None and not self.world_size <= self.initial_batch_size <= batch:
+            raise ValueError(
+                f"initial_batch_size is {self.initial_batch_size}; it must be at least {self.world_size}, a row a "
+                f"device, and at most the full batch of {batch}"
+            )
+        if self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY and self.max_steps > 0:
+            self.get_decay_steps(self.max_steps)
+
+    def _check_values(self) -> None:
+        """Refuse values that no run can have, before other values are made of them."""
         check_training_values(self)
         for name in ("muon_learning_rate", "initial_sampling_temperature"):
             value = getattr(self, name)
@@ -166,40 +204,6 @@ class ElectraRtdTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"label_smoothing_factor is {self.label_smoothing_factor}; no loss of RTD has it, allowed is 0"
             )
-        # Tokens are counted in any case, and would be a second time.
-        self.include_num_input_tokens_seen = "no"
-        if self.data_seed is None:
-            # The order of the blocks must not hang on a rank's own random state.
-            self.data_seed = self.seed
-        if not torch.accelerator.is_available():
-            # TrainingArguments takes bf16 on a CPU only when it is told that a CPU is meant.
-            self.use_cpu = True
-        is_measured = decide_precision(self)
-        if self.torch_compile and (self.initial_batch_size or self.initial_sequence_length):
-            # Each of the few shapes is compiled for itself; the second one would otherwise make all later ones share
-            # code for any shape, which the slots of a row do not have.
-            os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "false")
-        super().__post_init__()
-        if is_measured:
-            agree_on_precision(self)
-        if self.n_gpu > 1:
-            # Trainer would split every batch between them in one process, and the counts of a step with it.
-            logger.warning(
-                f"{self.n_gpu} GPUs are visible, and one process uses one of them; start one for each by "
-                f"torchrun --nproc_per_node {self.n_gpu} or accelerate launch"
-            )
-            self._n_gpu = 1
-        # Blocks are read in whole batches; a batch cut short at the end of an epoch would change shapes under
-        # torch.compile and weigh its rows more.
-        self.dataloader_drop_last = True
-        batch = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
-        if self.initial_batch_size is not None and not self.world_size <= self.initial_batch_size <= batch:
-            raise ValueError(
-                f"initial_batch_size is {self.initial_batch_size}; it must be at least {self.world_size}, a row a "
-                f"device, and at most the full batch of {batch}"
-            )
-        if self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY and self.max_steps > 0:
-            self.get_decay_steps(self.max_steps)
 
     def get_decay_steps(self, num_training_steps: int) -> int:
         """Steps of the decay of `warmup_stable_decay`, counted as `get_warmup_steps` counts those of the warm-up.

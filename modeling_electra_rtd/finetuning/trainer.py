@@ -112,7 +112,7 @@ class ShuffledBatches(Sampler):
 
     The stock sampler goes from long rows to short ones, fifty batches at a time, so that a short training ends on
     short rows alone and forgets the long ones. SST-2, whose sentences are longer than most of its training phrases,
-    lost seven points to that (docs/LOG.md).
+    lost seven points to that (docs/log/finetuning.md).
 
     The order hangs on seed and epoch alone. The global random numbers, which the stock sampler takes, are also
     dropout's on a CPU: processes that read rows of other lengths would go on with other orders, and some rows be

@@ -2,8 +2,8 @@
 
 The stock mask is drawn number after number, and the compiler's own stand-in computes Philox for one element at a
 time, which keeps everything fused with it from being vectorised: either way dropout at 0.1 takes longer than the
-matrix products it follows (docs/LOG.md). Compiled, the mask here is a hash of the element's number and two random
-keys, integer arithmetic that is vectorised and fused; uncompiled, every 64-bit draw serves four elements.
+matrix products it follows (docs/log/speed.md). Compiled, the mask here is a hash of the element's number and two
+random keys, integer arithmetic that is vectorised and fused; uncompiled, every 64-bit draw serves four elements.
 """
 
 from typing import Any

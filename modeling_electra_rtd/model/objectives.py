@@ -235,7 +235,7 @@ class _TokenLosses(torch.autograd.Function):
     """Cross-entropy over a vocabulary whose gradient is one pass over it, softmax less a comparison.
 
     Left to torch, a compiled step goes over the vocabulary once more, to add up numbers of which all but one are 0;
-    on a CPU that takes longer than the exponentials (docs/LOG.md).
+    on a CPU that takes longer than the exponentials (docs/log/speed.md).
     """
 
     @staticmethod

@@ -39,7 +39,7 @@ _AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
 HEAD = "discriminator_predictions"
 
 # Positions, padding included, that go through the model together where no `batch_size` is given. On a CPU what a
-# layer makes of more of them leaves its caches (docs/LOG.md).
+# layer makes of more of them leaves its caches (docs/log/speed.md).
 _POSITIONS_ON_CPU = 1024
 _POSITIONS_ELSEWHERE = 32768
 # Texts are sorted by length within as many as have this many characters; of an iterator, whose texts may come slowly,
