@@ -11,6 +11,7 @@ from helpers.blocks import tiny_trainer
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from modeling_electra_rtd.common import training_values
 from modeling_electra_rtd.common.stopping import TrainingFault
 from modeling_electra_rtd.pretraining.guarding import BROKEN_BATCHES, GuardedTrainer
 
@@ -142,6 +143,7 @@ def test_a_tracker_that_fails_costs_its_reports_alone(tmp_path, monkeypatch, cap
         on_log = on_save = on_step_end = on_train_end = on_train_begin
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Fails)
+    monkeypatch.setattr(training_values, "get_available_reporting_integrations", lambda: ["tensorboard"])
     trainer = tiny_trainer(tmp_path, max_steps=2, report_to=["tensorboard"], logging_steps=1)
     trainer.train()
     assert trainer.state.global_step == 2 and len(events) > 3

@@ -73,7 +73,7 @@ def check_training_values(arguments: TrainingArguments) -> None:
         value = getattr(arguments, name)
         if value not in trainer_log_levels and value not in trainer_log_levels.values():
             raise ValueError(f"{name} is {value!r}{nearest(str(value), trainer_log_levels)}")
-    if not str(arguments.output_dir or "").strip():
+    if arguments.output_dir is not None and not str(arguments.output_dir).strip():
         raise ValueError(f"output_dir is {arguments.output_dir!r}; it must name a folder")
     _check_trackers(arguments.report_to)
 

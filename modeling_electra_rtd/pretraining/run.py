@@ -59,6 +59,8 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
         TrainingFault: where training cannot go on (see `GuardedTrainer`).
         Stopped: after SIGTERM or SIGINT, when the checkpoint of the step is complete.
     """
+    if recipe.values and recipe.values["training"].get("output_dir") is None:
+        raise ValueError("output_dir is not set; give --output-dir FOLDER")
     output_dir = Path(recipe.training.output_dir)
     is_new = not output_dir.exists()
     if output_dir.is_file():
