@@ -36,7 +36,7 @@ TRAINING_SECONDS = 250
 # which the encoder has learned word order (docs/log/recipes.md).
 FEWEST_TOKENS = 1_000_000
 VOCAB_SIZE = 8192
-# Of the fine-tuning at the end.
+# The seed of the fine-tuning at the end.
 LABELLED_EXAMPLES = {"train": 4000, "validation": 1000}
 FINETUNING = {"num_train_epochs": 3, "learning_rate": 3e-4, "max_length": 64}
 # Every such document is kept from pre-training, for the labelled task.
@@ -143,7 +143,7 @@ def quickstart(output_dir: str, max_steps: int | None = None, seconds: float = T
 
 
 def quickstart_documents() -> list[str]:
-    """The texts that come with the package; `LICENCES.md` beside them says where they are from."""
+    """The texts that come with the package; `LICENCES.md` next to them says where they are from."""
     packed = importlib.resources.files(__package__) / "quickstart_text" / "text.txt.xz"
     return lzma.decompress(packed.read_bytes()).decode().strip().split("\n\n")
 

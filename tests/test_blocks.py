@@ -297,7 +297,7 @@ def test_refused_before_anything_is_written(tmp_path, corpus, tokenizer, monkeyp
 
 
 def test_taken_output_folder(tmp_path, corpus, tokenizer):
-    with pytest.raises(ValueError, match="output_dir=.* already exists"):
+    with pytest.raises(ValueError, match="output_dir is .* already exists"):
         prepare(corpus, tokenizer, tmp_path)
     assert os.listdir(tmp_path) == ["corpus"]
 
@@ -341,7 +341,7 @@ def test_folders_that_are_no_blocks(tmp_path, corpus, tokenizer):
     with pytest.raises(ValueError, match="format_version 99, allowed is 1"):
         load_blocks(str(tmp_path))
     prepare(corpus, tokenizer, tmp_path / "out")
-    with pytest.raises(ValueError, match="split='test': allowed are train, validation"):
+    with pytest.raises(ValueError, match="split is 'test'; it must be one of train, validation"):
         load_blocks(str(tmp_path / "out"), "test")
 
 

@@ -81,7 +81,7 @@ def test_uniforms_are_uniform():
 def test_errors():
     with pytest.raises(ValueError, match="corruption_seed needs number_of_uniforms"):
         BlockCollator(corruption_seed=1)
-    with pytest.raises(ValueError, match="corruption_seed=-1: allowed is 0 or more"):
+    with pytest.raises(ValueError, match="corruption_seed is -1; it must be in"):
         BlockCollator(corruption_seed=-1, number_of_uniforms=len)
     with pytest.raises(ValueError, match="corruption_seed needs rows with a block_index"):
         BlockCollator(corruption_seed=1, number_of_uniforms=lambda sequence: sequence)(ROWS)

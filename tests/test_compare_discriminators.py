@@ -71,7 +71,7 @@ def test_a_record_is_not_written_over_and_what_cannot_be_written_is_a_line(scrip
     taken = tmp_path / "taken.json"
     taken.write_text("{}")
     assert script.main(["a", "--data", "blocks", "--json", str(taken)]) == 2
-    assert "already exists, allowed is a new file" in capsys.readouterr().err
+    assert "already exists; it must be a new file" in capsys.readouterr().err
     assert not judged and taken.read_text() == "{}"
     # A file where a folder would be is known when it is written to; by then the table is out.
     assert script.main(["a", "--data", "blocks", "--json", str(taken / "record.json")]) == 2

@@ -54,7 +54,7 @@ def test_line_and_file_documents(tmp_path):
 
 
 def test_unknown_boundary():
-    with pytest.raises(ValueError, match="documents='page': allowed are blank_line, line, file"):
+    with pytest.raises(ValueError, match="documents is 'page'; it must be one of blank_line, line, file"):
         check_document_boundary("page")
 
 

@@ -76,5 +76,5 @@ def test_flushed_packer_starts_anew():
 
 @pytest.mark.parametrize("max_length", [-1, 0, 2])
 def test_too_short_blocks(max_length):
-    with pytest.raises(ValueError, match=f"max_length={max_length}: allowed is 3"):
+    with pytest.raises(ValueError, match=f"max_length is {max_length}; it must be at least 3"):
         BlockPacker(max_length, CLS, SEP, PAD)

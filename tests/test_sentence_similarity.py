@@ -68,7 +68,7 @@ def test_correlations_are_those_of_sentences_read_one_by_one(script, data_dir, t
     # Refused before anything is computed.
     assert script.main(command) == 2
     shown = capsys.readouterr()
-    assert "already exists, allowed is a new file" in shown.err and not shown.out and record.read_text() == written
+    assert "already exists; it must be a new file" in shown.err and not shown.out and record.read_text() == written
 
 
 def test_what_cannot_be_judged_is_refused_in_a_line(script, data_dir, tmp_path, capsys):

@@ -38,7 +38,7 @@ def test_a_pair_has_the_same_words(script, data, tmp_path, capsys):
 
     before = output.read_text()
     assert script.main(command) == 2
-    assert capsys.readouterr().err.startswith("shuffle_sentences: error: output=") and output.read_text() == before
+    assert capsys.readouterr().err.startswith("shuffle_sentences: error: output is ") and output.read_text() == before
     again = tmp_path / "again.jsonl"
     assert script.main(["--blocks", blocks, "--output", str(again), "--count", "6"]) == 0
     assert again.read_text() == before

@@ -43,7 +43,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     for line in done.left_out:
         print(f"left out: {line}")
     if arguments.to == "original":
-        print(f"checkpoint {folder / PREFIX}, read back and equal; vocabulary and {HYPERPARAMETERS} beside it")
+        print(f"checkpoint {folder / PREFIX}, read back and equal; vocabulary and {HYPERPARAMETERS} next to it")
         return
     print(f"verified with stock transformers: {', '.join(done.networks)} load with 0 missing keys and equal outputs")
     print(f"release in {folder} (discriminator at the root, generator in generator/, card in README.md)")

@@ -107,4 +107,4 @@ def _finetune(arguments: argparse.Namespace) -> None:
         return
     table = Path(arguments.output_dir) / TABLE
     print(f"\n{table.read_text(encoding='utf-8')}")
-    print(f"table in {table}; {len(records)} record(s), models and predictions beside it")
+    print(f"table in {table}; {len(records)} record(s), models and predictions next to it")

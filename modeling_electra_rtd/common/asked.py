@@ -11,7 +11,7 @@ from .recipe_files import located
 
 # Beside what a run writes.
 ASKED = "asked.json"
-# Of a message, which is one line.
+# How many differences a message names, which is one line.
 _MOST_SHOWN, _MOST_CHARACTERS = 8, 120
 
 

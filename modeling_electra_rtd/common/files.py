@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 
 
-# Of a pre-training run, in its folder.
+# Files of a pre-training run, in its folder.
 RUN_RECORD = "run.json"
 RESOLVED_RECIPE = "recipe.yaml"
 CURVES = "curves.png"
-# Of a fine-tuning, in the folder of each seed and of the task.
+# The record of a fine-tuning, in the folder of each seed and of the task.
 TASK_RECORD = "record.json"
 # In plans and cards, where a number is missing.
 NOT_MEASURED = "not measured"

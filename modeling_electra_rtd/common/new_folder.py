@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def new_folder(path: str) -> Iterator[str]:
-    """Yields an empty hidden folder beside `path` that takes its place when the block ends without an error.
+    """Yield an empty hidden folder next to `path` that takes its place when the block ends without an error.
 
     After an error, Ctrl-C included, nothing is left behind, and what stood at `path` is as it was.
 
@@ -18,7 +18,7 @@ def new_folder(path: str) -> Iterator[str]:
     """
     path = os.path.abspath(path)
     if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
-        raise ValueError(f"output_dir={path!r}: already exists, allowed is a new or an empty folder")
+        raise ValueError(f"output_dir is {path!r}, which already exists; it must be a new or an empty folder")
     with _beside(path) as unfinished:
         # mkdtemp gives its folder to the owner alone; one made inside it has the permissions the user's umask says.
         os.mkdir(unfinished)
@@ -28,7 +28,7 @@ def new_folder(path: str) -> Iterator[str]:
 
 @contextmanager
 def new_file(path: str) -> Iterator[str]:
-    """Yields where to write a file that takes its place at `path` when the block ends without an error; as
+    """Yield where to write a file that takes its place at `path` when the block ends without an error; as
     `new_folder`.
 
     Raises:
@@ -42,9 +42,12 @@ def new_file(path: str) -> Iterator[str]:
 
 
 def check_new_file(path: str) -> None:
-    """Raises ValueError if there is something at `path`."""
+    """
+    Raises:
+        ValueError: if there is something at `path`.
+    """
     if os.path.lexists(path):
-        raise ValueError(f"output={path!r}: already exists, allowed is a new file")
+        raise ValueError(f"output is {path!r}, which already exists; it must be a new file")
 
 
 @contextmanager

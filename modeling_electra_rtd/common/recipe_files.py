@@ -17,10 +17,10 @@ from ..model.suggestions import nearest
 
 
 def shipped_folder(name: str, content: str) -> Path:
-    """Where shipped files lie: in an installed package, or beside it in a source tree.
+    """Where shipped files lie: in an installed package, or next to it in a source tree.
 
     Args:
-        content: what the folder holds; beside a package there may be others of its name.
+        content: what the folder holds; next to a package there may be others of its name.
 
     Raises:
         ValueError: if it lies in neither.

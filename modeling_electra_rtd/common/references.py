@@ -136,7 +136,7 @@ class ModelReference:
         return self._find(names)[0]
 
     def require(self, *names: str) -> Path:
-        """As `find`, for a model that is none without one of these files.
+        """Find one of these files, as `find` does, for a model that cannot be loaded without.
 
         Raises:
             ValueError: if it has none of them, or see `find`.
@@ -230,7 +230,7 @@ def parse_hub_name(text: str, role: str = "model") -> HubName:
     """Id, revision and folder of a name of the Hub, from its letters alone.
 
     Raises:
-        ValueError: for a name that can be none.
+        ValueError: if no repository can have this name.
     """
     if text.lower().startswith(_ADDRESSES):
         raise ValueError(f"{role} {text!r} is an address{_named_in(text)}")

@@ -128,7 +128,7 @@ class ElectraRtdTrainingArguments(TrainingArguments):
         # Tokens are counted in any case, and would be a second time.
         self.include_num_input_tokens_seen = "no"
         if self.data_seed is None:
-            # The order of the blocks must not hang on a rank's own random state.
+            # The order of the blocks must not depend on a rank's own random state.
             self.data_seed = self.seed
         if not torch.accelerator.is_available():
             # TrainingArguments takes bf16 on a CPU only when it is told that a CPU is meant.

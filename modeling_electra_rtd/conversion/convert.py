@@ -70,7 +70,8 @@ def convert(
         attention_heads, generator_attention_heads: see `pair_config`.
 
     Raises:
-        ValueError: in one line, for a source that is none of these, is damaged, or cannot be said in the other format.
+        ValueError: in one line, if the source is not one of these, is damaged, or has no counterpart in the other
+            format.
     """
     if to not in FORMATS:
         raise ValueError(f"--to is {to!r}; allowed: {', '.join(FORMATS)}")
@@ -98,8 +99,8 @@ def _read(source: str, tokenizer: str | None, heads: dict[str, int | None]) -> _
         _check_unused(heads, "a DeBERTa's config says how many it has")
         return _read_deberta(Path(source), tokenizer)
     raise ValueError(
-        f"{source} is neither an original ELECTRA checkpoint (PREFIX{INDEX} beside PREFIX.data-*) nor a folder with a "
-        f"DeBERTaV3 pair ({CONFIG_NAME} of {_DEBERTA}, beside the weights of both networks)"
+        f"{source} is neither an original ELECTRA checkpoint (PREFIX{INDEX} next to PREFIX.data-*) nor a folder with "
+        f"a DeBERTaV3 pair ({CONFIG_NAME} of {_DEBERTA}, next to the weights of both networks)"
     )
 
 

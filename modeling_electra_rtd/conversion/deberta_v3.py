@@ -1,6 +1,6 @@
 """The two networks of a DeBERTaV3 release (microsoft/deberta-v3-*), under the names of stock classes and of ours.
 
-The repositories hold the discriminator, under the names of the code that trained it, and in a file beside it the
+The repositories hold the discriminator, under the names of the code that trained it, and in a file next to it the
 generator. Both encoders are stock ones. Their heads are not, and `pair_states` says what of them is lost, so that
 nobody takes a converted pair's predictions for the published ones.
 """
@@ -141,7 +141,7 @@ def _matrix(role: str, weights: Mapping[str, Tensor], name: str) -> tuple[int, i
 
 
 def _transform_shapes(width: int) -> dict[str, tuple[int, ...]]:
-    """Of the layer and its norm that stand before the last layer of both heads."""
+    """Rename the layer and its norm that stand before the last layer of both heads."""
     vectors = dict.fromkeys(("dense.bias", "LayerNorm.weight", "LayerNorm.bias"), (width,))
     return {"dense.weight": (width, width), **vectors}
 

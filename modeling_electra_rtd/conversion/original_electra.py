@@ -37,7 +37,7 @@ _ALLOWED = {
     "mask_token_probability": (0.85,),
     "embedding_sharing": tuple(_SHARING.values()),
 }
-# Of `model_size`: width and layers.
+# Width and layers, by `model_size`.
 _SIZES = {"small": (256, 12), "base": (768, 12), "large": (1024, 24)}
 
 

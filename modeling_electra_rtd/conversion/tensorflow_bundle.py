@@ -23,7 +23,7 @@ INDEX = ".index"
 STATE = "checkpoint"
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_SIZE = 48
-# Of a block: how it is compressed, and its checksum.
+# What follows a block: how it is compressed, and its checksum.
 _TRAILER_SIZE = 5
 # By their number in TensorFlow's `DataType`.
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
@@ -102,7 +102,7 @@ class TensorBundle:
 def find_bundle(source: str | os.PathLike) -> str | None:
     """The prefix of the checkpoint that a path names: the prefix itself, its `.index` file, or a folder.
 
-    Of a folder it is the one that the file `checkpoint` names, or the only one; `None` where there is none.
+    In a folder it is the one that the file `checkpoint` names, or the only one; `None` if there is no checkpoint.
 
     Raises:
         ValueError: for a folder with several of which none is named.

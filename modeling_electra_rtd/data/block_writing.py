@@ -90,7 +90,7 @@ def block_features(max_length: int) -> Features:
 
 
 def write_share(share: Share, settings: BlockSettings, stem: str, report: Callable[[int], None]) -> ShareReport:
-    """Writes the blocks of one share to `{stem}-train.arrow` and `{stem}-validation.arrow`.
+    """Write the blocks of one share to `{stem}-train.arrow` and `{stem}-validation.arrow`.
 
     Args:
         report: called now and then with the bytes of text read since the last call; may raise to stop the work.
@@ -126,7 +126,7 @@ def write_share(share: Share, settings: BlockSettings, stem: str, report: Callab
 
 
 class _SplitWriter:
-    """Packs the documents of one split into blocks and writes them in batches."""
+    """Pack the documents of one split into blocks and write them in batches."""
 
     def __init__(self, path: str, settings: BlockSettings):
         self._packer = settings.packer()

@@ -56,7 +56,7 @@ def prepare_blocks(
     seed: int = 42,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Tokenizes a corpus, packs it into blocks and writes them to a new folder; returns its manifest.
+    """Tokenize a corpus, pack it into blocks, write them to a new folder, and return its manifest.
 
     The result is the same for every `num_proc`. A document goes to train or validation by its content and the seed.
     If that leaves a split empty although the corpus has two different documents, one document moves there.
@@ -80,10 +80,10 @@ def prepare_blocks(
     if (corpus is None) == (dataset is None):
         raise ValueError("give either corpus or dataset, not both and not neither")
     if not 0 <= validation_fraction < 1:
-        raise ValueError(f"validation_fraction={validation_fraction}: allowed is 0 or more, and less than 1")
+        raise ValueError(f"validation_fraction is {validation_fraction}; it must be in [0, 1)")
     processes = (os.cpu_count() or 1) if num_proc is None else num_proc
     if processes < 1:
-        raise ValueError(f"num_proc={num_proc}: allowed is 1 or more")
+        raise ValueError(f"num_proc is {num_proc}; it must be at least 1")
     check_document_boundary(documents)
     loaded = load_tokenizer(tokenizer)
     settings = BlockSettings(
@@ -199,7 +199,7 @@ def load_blocks(
     """
     manifest = read_manifest(folder)
     if split not in manifest["splits"]:
-        raise ValueError(f"split={split!r}: allowed are {', '.join(manifest['splits'])}")
+        raise ValueError(f"split is {split!r}; it must be one of {', '.join(manifest['splits'])}")
     if tokenizer is not None:
         given = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
         made_with = manifest["tokenizer"]
@@ -216,7 +216,7 @@ def load_blocks(
 
 
 def _empty_split(folder: str, manifest: dict[str, Any], split: str) -> ValueError:
-    """Says why a split is empty, and what fills it: any share does where there are two different documents."""
+    """Say why a split is empty, and what fills it: any share does where there are two different documents."""
     other = next(name for name in SPLITS if name != split)
     count, share = manifest["splits"][other]["documents"], manifest["validation_fraction"]
     fraction = f"a --validation-fraction above 0, it was {share}"
@@ -272,7 +272,7 @@ def _threshold_for_two_splits(reports: list[ShareReport], threshold: int) -> int
 
 
 def _assemble(reports: list[ShareReport], max_length: int, folder: str) -> dict[str, SplitCounts]:
-    """Makes one dataset of the parts of each split; returns the sizes of the splits."""
+    """Make one dataset of the parts of each split, and return the sizes of the splits."""
     counts = {}
     features = block_features(max_length)
     for split in SPLITS:
@@ -286,7 +286,7 @@ def _assemble(reports: list[ShareReport], max_length: int, folder: str) -> dict[
 
 
 def _move_into(files: list[str], saved: str) -> None:
-    """Makes Arrow files the rows of an empty dataset that `save_to_disk` has written.
+    """Make Arrow files the rows of an empty dataset that `save_to_disk` has written.
 
     Saving a dataset of them would copy every block, and hold the whole corpus in memory on the way.
     """

@@ -68,7 +68,7 @@ class BlockCollator:
         if self.number_of_uniforms is None:
             raise ValueError("corruption_seed needs number_of_uniforms, the numbers a row consumes")
         if not 0 <= self.corruption_seed < 2**64:
-            raise ValueError(f"corruption_seed={self.corruption_seed}: allowed is 0 or more, and less than 2**64")
+            raise ValueError(f"corruption_seed is {self.corruption_seed}; it must be in [0, 2**64)")
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         if self.corruption_seed is not None and not all("block_index" in row for row in rows):

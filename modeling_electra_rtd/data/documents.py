@@ -55,7 +55,7 @@ def share_dataset(dataset: str, name: str | None, split: str) -> list[Share]:
 
 
 def read_share(share: Share, documents: str = "blank_line", text_column: str = "text") -> Iterator[str]:
-    """Yields the documents of a share in order. An empty or null table cell yields an empty string.
+    """Yield the documents of a share in order. An empty or null table cell yields an empty string.
 
     Raises:
         ValueError: a file is binary, not UTF-8 or damaged, or the text column is missing or does not hold strings.
@@ -70,7 +70,7 @@ def read_share(share: Share, documents: str = "blank_line", text_column: str = "
 
 
 def read_lines(path: str, text_column: str = "text") -> Iterator[str]:
-    """Yields every line of a text file, or the text of every row of a table, in order; a blank one as an empty string.
+    """Yield every line of a text file, or the text of every row of a table, in order; a blank one as an empty string.
 
     Raises:
         ValueError: see `read_share`.
@@ -82,7 +82,7 @@ def read_lines(path: str, text_column: str = "text") -> Iterator[str]:
 
 
 def read_rows(path: str, columns: list[str]) -> Iterator[dict[str, str]]:
-    """Yields those columns of every row of a table, in order; an empty or null cell as an empty string.
+    """Yield those columns of every row of a table, in order; an empty or null cell as an empty string.
 
     Raises:
         ValueError: see `read_share`; and for a file that is no table.
@@ -100,7 +100,7 @@ def check_files(
     processes: int = 1,
     progress: bool = True,
 ) -> tuple[list[FileReport], list[FileReport]]:
-    """Reads every file once, before anything is made of them; returns the files to use and those to skip.
+    """Read every file once, before anything is made of them, and return the files to use and those to skip.
 
     Raises:
         ValueError: a file cannot be read, and `skip_invalid_files` is off; else it is skipped with a warning.

@@ -26,7 +26,7 @@ def text_encoder(backend: str) -> Tokenizer:
 
 
 def explain_speed(backend: str, name: str) -> None:
-    """Says so if documents will be encoded slowly with this tokenizer, and why."""
+    """Say so if documents will be encoded slowly with this tokenizer, and why."""
     reason = whole_text_reason(text_encoder(backend))
     if reason:
         logger.warning("tokenizer %r: slower, words cannot be remembered (%s)", name, reason)
@@ -44,7 +44,7 @@ class DocumentEncoder:
         self._words = None if whole_text_reason(self._encoder) else WordCache(self._encoder)
 
     def encode(self, documents: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
-        """Yields each document with its token ids, without special tokens, in order; a blank document has none."""
+        """Yield each document with its token ids, without special tokens, in order; a blank document has none."""
         if self._words is not None:
             for document in documents:
                 yield document, self._words.encode(document)

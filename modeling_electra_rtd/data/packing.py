@@ -36,7 +36,7 @@ class BlockPacker:
 
     def __init__(self, max_length: int, cls_token_id: int, sep_token_id: int, pad_token_id: int):
         if max_length < SHORTEST_SEGMENT:
-            raise ValueError(f"max_length={max_length}: allowed is {SHORTEST_SEGMENT} ([CLS] token [SEP]) or more")
+            raise ValueError(f"max_length is {max_length}; it must be at least {SHORTEST_SEGMENT} ([CLS] token [SEP])")
         self.max_length = max_length
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
@@ -59,7 +59,7 @@ class BlockPacker:
         return completed
 
     def flush(self) -> list[Block]:
-        """Pads and returns the block being filled, if there is one, and starts a new one."""
+        """Pad and return the block being filled, if there is one, and start a new one."""
         if not self._document_lengths:
             return []
         padding = [self.pad_token_id] * (self.max_length - len(self._input_ids))

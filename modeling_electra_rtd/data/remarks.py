@@ -41,7 +41,7 @@ def own_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def remark_on_control_tokens(written: Counter[str]) -> None:
-    """Says that what looks like a control token in a text is read as text.
+    """Say that what looks like a control token in a text is read as text.
 
     Args:
         written: how often each is written in the corpus.

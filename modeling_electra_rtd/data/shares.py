@@ -49,15 +49,18 @@ Share = list[FileSlice] | list[DatasetSlice]
 
 
 def check_document_boundary(documents: str) -> None:
-    """Raises ValueError unless `documents` is one of `DOCUMENT_BOUNDARIES`."""
+    """
+    Raises:
+        ValueError: if `documents` is not one of `DOCUMENT_BOUNDARIES`.
+    """
     if documents not in DOCUMENT_BOUNDARIES:
-        raise ValueError(f"documents={documents!r}: allowed are {', '.join(DOCUMENT_BOUNDARIES)}")
+        raise ValueError(f"documents is {documents!r}; it must be one of {', '.join(DOCUMENT_BOUNDARIES)}")
 
 
 def find_files(corpus: Iterable[str], text_column: str = "text") -> list[str]:
     """The files that paths, folders (recursive) and globs name, each once, in order.
 
-    What a folder holds beside its text is left out, and said: read-mes, licences, and comma- or tab-separated tables
+    What a folder holds besides its text is left out, and said: read-mes, licences, and comma- or tab-separated tables
     without the text column, which are lists of sources more often than corpora. Hidden files are left out as well.
     Named by path or glob, a file is always meant.
 
@@ -88,7 +91,7 @@ def find_files(corpus: Iterable[str], text_column: str = "text") -> list[str]:
 
 
 def share_files(paths: Iterable[str], documents: str = "blank_line") -> list[Share]:
-    """Cuts files into shares of about equal size. Only plain text is cut, always between two documents."""
+    """Cut files into shares of about equal size. Only plain text is cut, always between two documents."""
     paths = list(paths)
     total = sum(os.path.getsize(path) for path in paths)
     share_bytes = max(SHARE_BYTES, -(-total // MAXIMUM_SHARES))

@@ -58,9 +58,9 @@ def stream_blocks(
     if (corpus is None) == (dataset is None):
         raise ValueError("give either corpus or dataset, not both and not neither")
     if shuffle_buffer_blocks < 0:
-        raise ValueError(f"shuffle_buffer_blocks={shuffle_buffer_blocks}: allowed is 0 or more")
+        raise ValueError(f"shuffle_buffer_blocks is {shuffle_buffer_blocks}; it must be at least 0")
     if not 0 <= rank < world_size:
-        raise ValueError(f"rank={rank}: allowed is 0 or more, and less than world_size={world_size}")
+        raise ValueError(f"rank is {rank}; it must be in [0, {world_size}), below world_size")
     check_document_boundary(documents)
     loaded = load_tokenizer(tokenizer)
     special_token_ids = (loaded.cls_token_id, loaded.sep_token_id, loaded.pad_token_id)

@@ -20,7 +20,7 @@ from .text_files import check_compression, compression, data_suffix, decoded_lin
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 LISTED_COLUMNS = 10
-# Of a jsonl file, whose rows may leave out what is empty; more of them without a column have no such column.
+# Rows of a jsonl file that are looked at for a column: they may leave out what is empty, but not so many of them.
 ROWS_TO_FIND_COLUMNS = 1000
 PARQUET_ROWS = 1024
 
@@ -58,7 +58,7 @@ def open_table(path: str, columns: list[str] | None = None) -> tuple[list[str] |
 
 
 def text_rows(path: str, columns: list[str]) -> Iterator[dict[str, str]]:
-    """Yields those columns of every row, in order; an empty or null cell as an empty string.
+    """Yield those columns of every row, in order; an empty or null cell as an empty string.
 
     Raises:
         ValueError: the file cannot be read, a column is missing, or a cell holds no text; names the line or row.
@@ -79,7 +79,7 @@ def text_of(value: Any, place: str, column: str) -> str:
     """The text of a cell, an empty one if it is null.
 
     Raises:
-        ValueError: for what is no text. A number can be written in many ways, so none of them is chosen.
+        ValueError: if a cell is not text. A number can be written in many ways, so none of them is chosen.
     """
     if not isinstance(value, str | None):
         kind = type(value).__name__

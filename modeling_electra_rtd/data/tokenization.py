@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFast:
-    """Loads a fast tokenizer from the Hub or a folder, also one that holds only `tokenizer.json` or `vocab.txt`.
+    """Load a fast tokenizer from the Hub or a folder, also one that holds only `tokenizer.json` or `vocab.txt`.
 
     One that puts no [CLS] and [SEP] around a text, or pads before it, is completed, with a warning (`complete`).
     A bare `vocab.txt` is read as WordPiece, lower-casing unless a word in it has an upper-case letter,
@@ -37,7 +37,7 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
 
     Raises:
         ValueError: it cannot be loaded, is not fast, or lacks a mask, cls, sep or pad token; a WordPiece one also
-            without the unknown token, and a `vocab.txt` to which the files beside it do not add what it lacks.
+            without the unknown token, and a `vocab.txt` to which the files next to it do not add what it lacks.
     """
     reference = find_model(name_or_path, "tokenizer")
     # From a config alone, transformers would make up a vocabulary of special tokens.
@@ -81,7 +81,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _added_tokens(reference: ModelReference) -> set[str]:
-    """Tokens that the files beside a `vocab.txt` add to it, with ids of their own."""
+    """Tokens that the files next to a `vocab.txt` add to it, with ids of their own."""
     read = [reference.find(name) for name in ("tokenizer_config.json", "added_tokens.json")]
     config, added = ({} if path is None else json.loads(Path(path).read_text(encoding="utf-8")) for path in read)
     return {*added, *(token["content"] for token in config.get("added_tokens_decoder", {}).values())}

@@ -37,7 +37,7 @@ def train_tokenizer(
     model_max_length: int = 512,
     progress: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """Trains a tokenizer, saves it to a new folder and returns it as loaded from there.
+    """Train a tokenizer, save it to a new folder, and return it as loaded from there.
 
     `[PAD] [UNK] [CLS] [SEP] [MASK]` have the ids 0 to 4; a text becomes `[CLS] A [SEP]`, a pair
     `[CLS] A [SEP] B [SEP]` with type 1 from B on.
@@ -58,9 +58,9 @@ def train_tokenizer(
             or `vocab_size` has no room for the characters of its text.
     """
     if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm={algorithm!r}: allowed are {', '.join(ALGORITHMS)}")
+        raise ValueError(f"algorithm is {algorithm!r}; it must be one of {', '.join(ALGORITHMS)}")
     if vocab_size <= len(SPECIAL_TOKENS):
-        raise ValueError(f"vocab_size={vocab_size}: too small, the special tokens alone take {len(SPECIAL_TOKENS)}")
+        raise ValueError(f"vocab_size is {vocab_size}; it must be more than the {len(SPECIAL_TOKENS)} special tokens")
     check_document_boundary(documents)
     with new_folder(output_dir) as folder:
         paths = find_files(corpus, text_column)
@@ -167,7 +167,7 @@ def _check_alphabet(alphabet: Alphabet, vocab_size: int) -> None:
     if alphabet.left_out_share > 1 - LEAST_COVERED_SHARE:
         size = len(SPECIAL_TOKENS) + len(alphabet.characters) + alphabet.left_out
         raise ValueError(
-            f"vocab_size={vocab_size}: too small, special tokens and the characters of the corpus alone take {size} "
+            f"vocab_size is {vocab_size}; special tokens and the characters of the corpus alone take {size} "
             f"and more, and {alphabet.left_out_share:.1%} of the text would be unknown; choose more, or --algorithm "
             "bpe, which knows every text"
         )
@@ -235,14 +235,14 @@ def _train(
     except Exception as error:  # the library raises bare Exceptions
         if not seen:
             raise ValueError("corpus: empty, there is no document in it") from error
-        raise ValueError(f"vocab_size={vocab_size}: cannot be trained on this corpus ({error})") from error
+        raise ValueError(f"vocab_size is {vocab_size}; it cannot be trained on this corpus ({error})") from error
     if not seen:
         raise ValueError("corpus: empty, there is no document in it")
     # The library keeps the whole alphabet even if it is larger than what was asked for.
     size = tokenizer.get_vocab_size()
     if size > vocab_size and not may_be_larger:
         raise ValueError(
-            f"vocab_size={vocab_size}: too small, special tokens and the characters of the corpus alone take {size}"
+            f"vocab_size is {vocab_size}; special tokens and the characters of the corpus alone take {size}"
         )
     return size <= vocab_size
 

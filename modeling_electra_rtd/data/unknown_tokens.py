@@ -14,7 +14,7 @@ from ..model.vocabulary import vocabulary_size
 
 # An English text of a vocabulary of its own has less than one in a thousand.
 WARNED_SHARE = 0.01
-# Of the tokens that are not punctuation; nothing can be learned from so few words.
+# The share of tokens, punctuation left out, that must be known: nothing can be learned from fewer words.
 REFUSED_SHARE = 0.9
 # A stream looks at its share after so many tokens, and whenever they have doubled.
 FIRST_LOOK = 1000
@@ -138,7 +138,7 @@ class UnknownTally:
         self._has_spoken = unk_token_id is None
 
     def add(self, token_ids: list[int]) -> None:
-        """Counts the ids of a document.
+        """Count the ids of a document.
 
         Raises:
             ValueError: nearly all tokens so far are unknown.

@@ -36,7 +36,7 @@ MAXIMUM_PIECES = 2**17
 
 
 def _pieces(space: str, word: str) -> re.Pattern[str]:
-    """Cuts before each `word`, and before a `space` in front of one, if a plain character precedes."""
+    """Cut before each `word`, and before a `space` in front of one, if a plain character precedes."""
     return re.compile(f"(?:{space}?{word})?+(?:(?!{space}?[{PLAIN}])[^{PLAIN}]++(?:{word})?+)*+")
 
 

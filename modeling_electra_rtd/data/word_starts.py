@@ -179,7 +179,7 @@ def _continue_words(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _code_points(content: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Of the characters that begin at `first`; `_BREAK` and `_UNKNOWN` lie beyond all of them."""
+    """Classify the characters from `first` on; `_BREAK` and `_UNKNOWN` lie beyond all of them."""
     padded = np.append(content, np.zeros(3, np.uint8)).astype(np.int64)
     lead, *rest = (padded[first + i] for i in range(4))
     second, third, fourth = (byte & 0x3F for byte in rest)

@@ -22,7 +22,7 @@ def run_tasks(
     processes: int,
     report: Callable[[int], None],
 ) -> list[Any]:
-    """Calls `function(*task, report)` for every task, in as many processes as there are tasks for; results in order.
+    """Call `function(*task, report)` for every task, in as many processes as there are tasks for; results in order.
 
     Processes are spawned, not forked: a fork would copy a tokenizer's or Arrow's thread pool without its threads.
 

@@ -1,1 +1,1 @@
-"""Tasks: a checkpoint fine-tuned on labelled examples, seed by seed, beside its baselines."""
+"""Tasks: a checkpoint fine-tuned on labelled examples, seed by seed, next to its baselines."""

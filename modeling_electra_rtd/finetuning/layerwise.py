@@ -36,7 +36,7 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
         )
     prefix = "encoder." if is_with_decoder else f"{model.base_model_prefix}."
     stack = f"{prefix}{stacks[0]}."
-    # Tables that an encoder keeps beside its layers, such as relative positions, are read by all of them.
+    # Tables that an encoder keeps next to its layers, such as relative positions, are read by all of them.
     tables = {f"{prefix}{name}." for name, part in encoder.named_modules() if isinstance(part, nn.Embedding)}
     exponents, is_behind = {}, False
     for name, _ in model.named_parameters():

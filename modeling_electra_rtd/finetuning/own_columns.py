@@ -223,7 +223,7 @@ def _is_number(value: str) -> bool:
 
 
 def _literal(cell: str) -> list[Any] | None:
-    """A cell as a list, by JSON or Python; `None` for what is none."""
+    """Read a cell as a list written in JSON or Python; `None` if it is not a list."""
     if cell[:1] not in "[({":
         return None
     try:

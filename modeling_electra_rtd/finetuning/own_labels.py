@@ -52,7 +52,7 @@ def inferred_kind(labels: list[Any], column: str, reads_lists: bool) -> str:
         for separator in _SEPARATORS:
             if separator in name and names >= (parts := {part.strip() for part in name.split(separator)}):
                 raise ValueError(
-                    f"column {column!r} holds {name!r} beside {', '.join(map(repr, sorted(parts)))}: several labels? "
+                    f"column {column!r} holds {name!r} next to {', '.join(map(repr, sorted(parts)))}: several labels? "
                     f"write them as lists, such as {sorted(parts)}; or give --kind classification"
                 )
     return "classification"
@@ -87,7 +87,7 @@ def known_class(value: Any, classes: tuple[str, ...], place: str) -> int:
 def score(value: Any, place: str) -> float:
     """
     Raises:
-        ValueError: for what is no finite number.
+        ValueError: if it is not a finite number.
     """
     number = _as_number(value)
     if number is None or not math.isfinite(number):

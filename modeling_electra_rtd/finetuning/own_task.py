@@ -44,7 +44,7 @@ def own_task(
         text_columns: one, or two for pairs; `None` takes what is text and no identifier, where that can be told.
         label_column: `None` takes `label` or `labels`, or `tags`, where there is one. Several columns of 0 and 1 are
             several labels. Of conll a name or a number from 0.
-        kind: one of `OWN_KINDS`; `None` infers: lists of tags are tagging, lists of labels beside a text are
+        kind: one of `OWN_KINDS`; `None` infers: lists of tags are tagging, lists of labels next to a text are
             multi-label classification, numbers with a fraction are regression, anything else names classes.
         token_column: of files with a token a line, whatever their suffix: the column of the words, a name or a number
             from 0.

@@ -1,4 +1,4 @@
-"""What fine-tuning is reported as: medians and spread beside baselines, never a best run alone."""
+"""What fine-tuning is reported as: medians and spread next to baselines, never a best run alone."""
 
 import statistics
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ def median_run(runs: list[dict[str, Any]], split: str, headline: str) -> dict[st
 
 
 def markdown_table(records: list[dict[str, Any]], left_out: Iterable[str] = ()) -> str:
-    """One row for each task and validation split: fine-tuned beside from scratch and the trivial guess.
+    """One row for each task and validation split: fine-tuned next to from scratch and the trivial guess.
 
     Args:
         records: what `run.finetune` returned.

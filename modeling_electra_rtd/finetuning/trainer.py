@@ -114,7 +114,7 @@ class ShuffledBatches(Sampler):
     short rows alone and forgets the long ones. SST-2, whose sentences are longer than most of its training phrases,
     lost seven points to that (docs/log/finetuning.md).
 
-    The order hangs on seed and epoch alone. The global random numbers, which the stock sampler takes, are also
+    The order depends on seed and epoch alone. The global random numbers, which the stock sampler takes, are also
     dropout's on a CPU: processes that read rows of other lengths would go on with other orders, and some rows be
     read twice and others never.
 

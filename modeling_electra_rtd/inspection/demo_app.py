@@ -20,7 +20,7 @@ from .views import HEAT_STYLE, dark_style, heat_map
 
 EXAMPLE = "The earth moves around the sun once a year, and the moon moves around the earth once a month."
 EDITED_EXAMPLE = "The earth moves around the sun once a year, and the lawyer moves around the earth once a month."
-# Of the first positions: one that draws words worth a look.
+# The seed of the first positions: it draws words worth a look.
 _FIRST_SEED = 27
 _WHAT = (
     "A generator fills the masked tokens of a sentence; a discriminator then says for every token how likely it is to "
@@ -137,7 +137,7 @@ def check_gradio() -> Any:
 
 
 def _generator_part(gradio: Any, detector: ReplacedTokenDetectionPipeline) -> tuple[Any, Any]:
-    """Returns the box of the sentence, and the state that holds the generator's text."""
+    """Return the box of the sentence, and the state that holds the generator's text."""
     sentence = gradio.Textbox(EXAMPLE, label="Sentence", elem_id="sentence", lines=2)
     usual_share = detector.model.config.mask_probability
     start = draw_positions(detector, EXAMPLE, usual_share, _FIRST_SEED)

@@ -52,7 +52,7 @@ def inspect_file(
         ValueError: for a model, file, column, output or value that is not allowed.
     """
     if os.path.splitext(output)[1] != ".jsonl":
-        raise ValueError(f"output={output!r}: allowed is a file that ends in .jsonl")
+        raise ValueError(f"output is {output!r}; it must end in .jsonl")
     check_new_file(output)
     if not os.path.isfile(file):
         raise ValueError(f"file {file!r}: no such file")
@@ -123,7 +123,7 @@ def score_file(
         ValueError: for a model, file, column, output or value that is not allowed.
     """
     if output is not None and os.path.splitext(output)[1] not in _WRITERS:
-        raise ValueError(f"output={output!r}: allowed is a file that ends in {' or '.join(_WRITERS)}")
+        raise ValueError(f"output is {output!r}; it must end in {' or '.join(_WRITERS)}")
     if output is not None:
         check_new_file(output)
     path = file_to_score(file)
@@ -145,7 +145,7 @@ def score_file(
 def file_to_score(file: str) -> str:
     """
     Raises:
-        ValueError: for what is no file, or cannot be read here.
+        ValueError: if it is not a file, or cannot be read here.
     """
     if not os.path.isfile(file):
         raise ValueError(f"file {file!r}: no such file")
@@ -160,7 +160,7 @@ def _reported(texts: Iterable[str], report: Callable[[int], Any]) -> Iterator[st
 
 
 def _row(scorer: Scorer, score: TextScore) -> dict[str, Any]:
-    """A sum is named in full, beside the mean, which alone compares lines of different length."""
+    """A sum is named in full, next to the mean, which alone compares lines of different length."""
     values = (
         {"pseudo_log_likelihood": score.total, "per_token": score.mean} if scorer.is_sum else {"score": score.mean}
     )

@@ -21,8 +21,8 @@ class DiscriminatorLoader:
         """A discriminator in evaluation mode, from a folder or the Hub; code in a checkpoint is not run.
 
         A stock model where one has the head (`ElectraForPreTraining`), else `ElectraRtdDiscriminator`: for a joint
-        checkpoint, and for an encoder with the head beside it. A checkpoint without the head is loaded without it, and
-        that of a family without encoder as its stock class, for the pipeline to refuse: `pipeline` hides what a loader
+        checkpoint, and for an encoder with the head next to it. A checkpoint without the head is loaded without it,
+        and that of a family without encoder as its stock class, for the pipeline to refuse: `pipeline` hides what a loader
         raises behind pages of tracebacks.
         """
         config = config_from(name_or_path, **{key: arguments[key] for key in HUB_ARGUMENTS if key in arguments})

@@ -21,7 +21,7 @@ from .pipeline_task import DiscriminatorLoader
 
 logger = logging.get_logger(__name__)
 
-# Of objectives whose head is asked.
+# The objectives whose detection head can be asked.
 OBJECTIVES_SCORED = tuple(name for name, objective in OBJECTIVES.items() if objective.has_detection_head)
 
 
@@ -71,7 +71,7 @@ class Scorer(ReplacedTokenDetectionPipeline):
         self._left_out = torch.tensor(special, dtype=torch.long)
 
     def log_probs(self, ids: list[int], logits: Tensor) -> Tensor:
-        """Of the tokens that count, float64 in nats.
+        """Compute the log-probabilities of the tokens that count, float64 in nats.
 
         Args:
             ids: `n` of them, of a text.

@@ -164,7 +164,7 @@ def _modules() -> dict[Path, set[str]]:
 
 def _requirements(modules: dict[Path, set[str]]) -> str:
     """A requirements.txt with the versions installed here, of all that the modules import: without Gradio, which is
-    the Space's own, this package, whose modules lie beside it, and what is optional and not installed."""
+    the Space's own, this package, whose modules lie next to it, and what is optional and not installed."""
     imported = set().union(*modules.values()) - set(sys.stdlib_module_names) - {"gradio", _PACKAGE.name}
     distributions = metadata.packages_distributions()
     names = sorted({distributions[package][0] for package in imported if package in distributions})

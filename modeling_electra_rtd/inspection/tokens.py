@@ -116,7 +116,7 @@ def inspect_texts(
 ) -> Iterator[list[InspectedToken]]:
     """The same for any number of texts, of which those of like length are read together.
 
-    What becomes of a text hangs on the seed, not on the other texts.
+    The corruption of a text depends on the seed and the text alone, not on the other texts.
 
     Args:
         bf16: see the pipeline; with it here and there another token is drawn.

@@ -1,7 +1,7 @@
 """The encoder families RTD can pre-train: what their stock `transformers` classes do not say themselves.
 
 Everything else is asked of the stock classes: the attribute an encoder lives under (`base_model_prefix`), the
-layers of its masked-LM head (whatever stands beside the encoder in `AutoModelForMaskedLM`, in order), the weights
+layers of its masked-LM head (whatever stands next to the encoder in `AutoModelForMaskedLM`, in order), the weights
 it ties. A family missing from the table is looked at when it is first used (`derived_backbones`), and refused with
 what it lacks rather than trained wrongly.
 """

@@ -53,7 +53,7 @@ class ElectraRtdConfig(PreTrainedConfig):
         objective: what the discriminator learns, see `objectives`; `"rtd"` is ELECTRA's.
         generator_kind: `"masked_lm"` fills `[MASK]`s; `"two_tower"` reads the text from both sides of every token
             (Electric, section 2.3); `"unigram"` draws tokens as often as the text has them, `"uniform"` all alike.
-        generator_feedback: what the generator learns from the discriminator's verdict beside maximum likelihood
+        generator_feedback: what the generator learns from the discriminator's verdict besides maximum likelihood
             (`"none"`, the paper's choice): `"reinforce"` by policy gradient (ELECTRA paper, appendix F),
             `"gumbel_softmax"` through straight-through samples with the gradient reversed (AMOS); see `feedback`.
         freeze_generator: the generator is used as it is loaded (Fast-ELECTRA); for `from_pair`.
@@ -161,7 +161,7 @@ class ElectraRtdConfig(PreTrainedConfig):
         PreTrainedConfig._attn_implementation.fset(self, value)
 
     def _get_generation_parameters(self) -> dict[str, Any]:
-        # Of the class that declares them: asked here, a field of the discriminator's is an attribute and no field.
+        # The discriminator's config declares these fields; asked of this one, they would be attributes, not fields.
         return self.discriminator_config._get_generation_parameters()
 
     def validate_probabilities(self) -> None:

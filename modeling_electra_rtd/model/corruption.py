@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-# Of a span at the end of every word: spans of 3.8 words on average, as SpanBERT's (section 3.1) are.
+# The probability that a span ends with a word: spans of 3.8 words on average, as SpanBERT's (section 3.1) are.
 _SPAN_END_PROBABILITY = 1 / 3.8
 
 
@@ -103,7 +103,7 @@ def share_within_words(uniforms: Tensor, candidates: Tensor, word_starts: Tensor
 
     Args:
         uniforms: `(batch, sequence)` in [0, 1).
-        candidates: `(batch, sequence)` bool; what is none ends a word.
+        candidates: `(batch, sequence)` bool; a position that is not a candidate ends a word.
         word_starts: `(batch, sequence)` bool.
         to_join: `(batch, sequence)` uniforms to join words into spans, or no columns to keep single words.
     """
@@ -146,7 +146,7 @@ def choose_positions(
     """
     slots = slots_per_row(candidates.shape[1], mask_probability) if slots is None else slots
     priorities = torch.where(candidates, uniforms, -1.0)
-    # Tokens of a word have one number: the order among equals must not hang on the length of the row.
+    # Tokens of a word have one number: the order among equals must not depend on the row's length.
     positions = priorities.sort(dim=1, descending=True, stable=True).indices[:, :slots]
     slot_numbers = torch.arange(slots, device=candidates.device)
     weights = (slot_numbers < chosen_per_row(candidates, mask_probability, slots)[:, None]).float()

@@ -55,7 +55,7 @@ def use_stock_layers(model: nn.Module) -> None:
 
 def block_mask(document_ids: Tensor, before: int, after: int) -> Tensor | None:
     """Who may attend to whom in a local layer, for blocks of neighbours: as many positions each as the farther one of
-    both sides, and shown those of the blocks beside it.
+    both sides, and shown those of the blocks next to it.
 
     Args:
         document_ids: `(batch, sequence)`; positions of one number may see each other.
@@ -79,7 +79,7 @@ def block_mask(document_ids: Tensor, before: int, after: int) -> Tensor | None:
 
 
 def _with_neighbours(blocks: Tensor, dim: int = 1) -> Tensor:
-    """Each block but the outer two, between the ones beside it: `dim` counts blocks, the next one what is in them."""
+    """Each block but the outer two, between the ones next to it: `dim` counts blocks, the next one what is in them."""
     count = blocks.shape[dim] - 2
     return torch.cat([blocks.narrow(dim, first, count) for first in range(3)], dim=dim + 1)
 

@@ -34,9 +34,9 @@ from .stock_models import Backbone, masked_lm_head, masked_lm_logits, prepare_en
 
 
 _NEEDED_FIELDS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-# Of the largest output: what the order of additions changes, far below what another document would.
+# A share of the largest output: the order of additions changes as much, another document far more.
 _TOLERANCE = 1e-3
-# Found once in a process for what a config says beside its size; or why so many layers do not do.
+# Found once in a process for what a config says besides its size; or why so many layers do not do.
 _derived: dict[tuple[type, str], Backbone | str] = {}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 # What a gate sees where a document begins: its sigmoid is exactly 0 in every floating-point format.
 _SHUT = -1e4
 
-# The weights that cuDNN gets are made anew in every call; packing them costs little beside the recurrence.
+# The weights that cuDNN gets are made anew in every call; packing them costs little compared with the recurrence.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous", module=__name__)
 
 
@@ -18,7 +18,7 @@ class DocumentGru(nn.GRU):
 
     At the first token of a document, in the order of a direction, both gates are shut: with r = 0 and z = 0 the state
     becomes h = tanh(W_in x + b_in), in which nothing of the state before is left, not even a rounding error. Elsewhere
-    it is the GRU of `torch`. So a document's states are the same whatever is packed beside it or padded behind it, in
+    it is the GRU of `torch`. So a document's states are the same whatever is packed next to it or padded behind it, in
     one call of the library's kernel for a whole batch. The gates are shut by one more input feature a direction, whose
     weights are constants that are no parameters.
     """

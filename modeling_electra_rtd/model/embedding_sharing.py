@@ -20,7 +20,7 @@ class DisentangledEmbedding(nn.Module):
     """Words of a discriminator: those of a generator without their gradient, plus a difference of its own.
 
     Two look-ups instead of a sum of two tables. A checkpoint holds the sum as `weight`, as stock classes read it (see
-    `native_state`), and `difference` beside it, because a sum and a subtraction round.
+    `native_state`), and `difference` next to it, because a sum and a subtraction round.
 
     Attributes:
         difference: `(vocab_size, embedding_size)`.

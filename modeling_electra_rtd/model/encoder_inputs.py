@@ -51,12 +51,12 @@ CPU_ATTENTION = "matmul_with_cpu_dropout"
 # functions of flash-attention take it for a mask of padding: both let documents see each other.
 ATTENTIONS = ["sdpa", "eager", CPU_ATTENTION]
 
-# Which side of a token an encoder reads beside the token itself.
+# Which side of a token an encoder reads besides the token itself.
 Side = Literal["both", "left", "right"]
 
 
 def check_attention(attention: str | dict[str, Any] | None) -> None:
-    """Refuse an `attn_implementation`, or one of a dict for parts of a model, that is none of `ATTENTIONS`.
+    """Refuse an `attn_implementation`, or one of a dict for parts of a model, that is not in `ATTENTIONS`.
 
     Raises:
         ValueError: in one line.

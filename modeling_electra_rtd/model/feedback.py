@@ -1,4 +1,4 @@
-"""What a generator learns from the discriminator's verdict, beside or instead of maximum likelihood.
+"""What a generator learns from the discriminator's verdict, in addition to or instead of maximum likelihood.
 
 - `reinforce`: policy gradient. The reward of a sampled token is the discriminator's loss on it, less what a learned
   baseline expects (ELECTRA paper, appendix F, where it replaces maximum likelihood: `generator_loss_weight` 0).
@@ -24,7 +24,7 @@ from .corruption import ChosenPositions
 from .objectives import token_losses
 
 
-# Of the relaxation that is differentiated (AMOS, reference implementation).
+# The temperature of the relaxation that is differentiated (AMOS, reference implementation).
 _RELAXATION_TEMPERATURE = 0.3
 
 

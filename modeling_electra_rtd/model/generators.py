@@ -50,7 +50,7 @@ class ElectraRtdGenerator(PushedAsRelease, EncoderInputs, PreTrainedModel):
     """
 
     loss_positions: LossPositions = "chosen"
-    # Of a pair, whose joint checkpoint may hold the generator that is asked for; set where the pair is defined.
+    # The class of a pair, whose joint checkpoint may hold the generator that is asked for; the pair's module sets it.
     pair_class: ClassVar[type[PreTrainedModel] | None] = None
 
     supports_gradient_checkpointing = True
@@ -77,7 +77,7 @@ class ElectraRtdGenerator(PushedAsRelease, EncoderInputs, PreTrainedModel):
         """Load a stock masked-LM checkpoint, or the generator of a pair.
 
         Raises:
-            ValueError: for a pair whose generator is none, unless its discriminator is a masked-LM model.
+            ValueError: for a pair without a masked-LM generator, unless its discriminator is a masked-LM model.
         """
         config = kwargs.pop("config", None) or config_from(pretrained_model_name_or_path, **hub_arguments_in(kwargs))
         objective = objective_of(config)

@@ -2,7 +2,7 @@
 
 In memory these are classes of this package; on disk each is a native checkpoint. The discriminator's encoder is an
 attribute named by its own `base_model_prefix`, so its keys stand at the root as stock classes expect them, and the
-generator, with the keys of a stock masked-LM model, stands beside it under `generator.` (a joint checkpoint) or in a
+generator, with the keys of a stock masked-LM model, stands next to it under `generator.` (a joint checkpoint) or in a
 folder of its own (a release).
 
 Shapes: `batch` rows of `sequence` positions, `k` slots a row for chosen positions (see `corruption`).
@@ -53,7 +53,7 @@ _PAIR_SUFFIX = "RtdForPreTraining"
 class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
     """Generator and discriminator, trained together: the RTD step.
 
-    The joint model is the discriminator with a generator beside it, in memory and on disk.
+    The joint model is the discriminator with a generator next to it, in memory and on disk.
 
     On a machine without an accelerator it has the dropout and the attention of `cpu_attention`, which are faster
     there, unless the config or `from_pretrained` is given an `attn_implementation`. `use_stock_layers` takes them
@@ -150,7 +150,7 @@ class ElectraRtdForPreTraining(LoadsPairs, ElectraRtdDiscriminator):
             return self.get_buffer(target)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        # Sharing between the two networks does not hang on `tie_word_embeddings`, which ties a network's own head.
+        # Sharing between the two networks does not depend on `tie_word_embeddings`, which ties a network's own head.
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys or {})

@@ -28,7 +28,7 @@ from .vocabulary import padding_problem, vocabulary_size
 logger = logging.get_logger(__name__)
 
 TASK = "replaced-token-detection"
-# Of the probabilities of a word's tokens; "none" keeps the tokens apart.
+# How the probabilities of a word's tokens become one; "none" keeps the tokens apart.
 _AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "none": itemgetter(0),
     "first": itemgetter(0),
@@ -253,7 +253,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         """The tokens of a text of any length.
 
         Raises:
-            ValueError: for what is no `str`, and for a text without tokens.
+            ValueError: if an input is not a `str`, or a text has no tokens.
         """
         (tokenized,) = self.tokenize_all([text])
         _refuse_empty(tokenized)
@@ -263,7 +263,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         """The tokens of texts of any length, of some perhaps none; what is tokenized already stays as it is.
 
         Raises:
-            ValueError: for what is no `str`.
+            ValueError: if an input is not a `str`.
         """
         given = [text for text in texts if _characters_of(text) is text]
         made = iter(self._tokenized(given))
@@ -328,7 +328,7 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
         return logits
 
     def batches(self, rows: list[tuple[Row, Any]], batch_size: int | None = None) -> Iterator[list[tuple[Row, Any]]]:
-        """Rows of like length together, the longest first, each with what stands beside it.
+        """Rows of like length together, the longest first, each with what stands next to it.
 
         Args:
             batch_size: `None` takes as many as are fast.
@@ -410,7 +410,7 @@ def pools(texts: Iterable[str | TokenizedText], most: int | None = None) -> Iter
         most: texts of a pool; `None` counts their characters.
 
     Raises:
-        ValueError: for what is no `str`.
+        ValueError: if an input is not a `str`.
     """
     pool: list[str | TokenizedText] = []
     characters = 0

@@ -27,7 +27,7 @@ _NOT_A_SIZE = (*ADDED_KEYS, "architectures", "dtype", "transformers_version", "_
 
 
 def check_choices(pair: Any) -> None:
-    """Refuse values that are none."""
+    """Refuse unknown values."""
     for name, allowed in CHOICES.items():
         if getattr(pair, name) not in allowed:
             raise ValueError(f"{name} is {getattr(pair, name)!r}{nearest(str(getattr(pair, name)), allowed)}")
@@ -54,7 +54,7 @@ def check_combination(pair: Any) -> None:
             "very noise it knows"
         )
     elif pair.objective_spec.needs_noise_everywhere and pair.mask_probability == 1:
-        reason = "mask_probability 1: noise-contrastive estimation needs tokens of the text beside the noise"
+        reason = "mask_probability 1: noise-contrastive estimation needs tokens of the text as well as the noise"
     elif not pair.has_generator_network and sharing not in ("tied", "none"):
         reason = f"embedding_sharing {sharing!r} without a second network"
     elif kind == "two_tower" and sharing == "all":
@@ -94,7 +94,7 @@ def check_numbers(pair: Any) -> None:
 
 
 def check_pair(pair: Any) -> None:
-    """Refuse two networks that cannot be one pair, and special tokens that are none of theirs."""
+    """Refuse two networks that cannot be one pair, and special tokens that are not in their vocabulary."""
     discriminator, generator = pair.discriminator_config, pair.generator_config
     for role, config in (("discriminator", discriminator), ("generator", generator)):
         try:
@@ -131,7 +131,7 @@ def _check_special_tokens(pair: Any) -> None:
         raise ValueError(f"special token ids {outside} are outside the vocabulary of {vocab_size}")
     tokens = min(pair.number_of_tokens or vocab_size, vocab_size)
     drawable = tokens - sum(token_id < tokens for token_id in pair.special_token_ids or [])
-    # With disallow_correct there must be one beside the text's own.
+    # With disallow_correct there must be one besides the text's own.
     needed = 2 if pair.disallow_correct else 1
     if pair.objective_spec.corrupts and drawable < needed:
         raise ValueError(

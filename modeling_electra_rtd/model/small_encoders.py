@@ -17,7 +17,7 @@ FIRST_WORD = VOCABULARY // 2
 PADDING = 3
 # A prime that no width and no number of buckets is, nor a multiple of it: the table with so many rows is of positions.
 POSITIONS = 1009
-# By what a config says beside its size.
+# By what a config says besides its size.
 _encoders: dict[tuple[type, str], PreTrainedModel] = {}
 
 

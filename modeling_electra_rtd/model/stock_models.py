@@ -92,7 +92,7 @@ def _without_document_mask(module: nn.Module, args: tuple, kwargs: dict[str, Any
 
 
 def masked_lm_head(model: PreTrainedModel) -> tuple[tuple[str, bool], ...]:
-    """The head of a stock masked-LM model: whatever stands beside its encoder, in order, by name; and whether it is
+    """The head of a stock masked-LM model: whatever stands next to its encoder, in order, by name; and whether it is
     called with the word embeddings as well."""
     return tuple(
         (name, "word_embeddings" in inspect.signature(layer.forward).parameters)

@@ -48,7 +48,7 @@ def text_backend(tokenizer: Any) -> str:
 
 
 def complete(tokenizer: Any) -> list[str]:
-    """Gives a tokenizer what pre-training blocks have and it has not: [CLS] and [SEP] around a text, and no padding
+    """Give a tokenizer what pre-training blocks have and it has not: [CLS] and [SEP] around a text, and no padding
     before one. It is saved so, and stock code reads texts alike.
 
     Args:

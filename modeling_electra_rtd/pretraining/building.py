@@ -22,7 +22,7 @@ def build_model(
     checkpoints: dict[str, ModelReference] | None = None,
 ) -> ElectraRtdForPreTraining:
     """The pair a recipe names: from scratch with the tokenizer's vocabulary, continued from checkpoints, or a new
-    discriminator beside a generator that has learned.
+    discriminator next to a generator that has learned.
 
     Args:
         checkpoints: what `recipe.checkpoints()` found, for a caller who needs to know it; `None` looks it up.

@@ -42,7 +42,7 @@ _FAMILIES: tuple[dict[str, Any], ...] = (
     {"model_type": "electra", "intermediate_size": 1024, **_COMMON},
     {"model_type": "modernbert", "intermediate_size": 512, **_COMMON, **_SPECIAL_TOKENS},
 )
-# Of few layers, the logits would be most of what is alive, and gaps and compiled steps not those of a real run.
+# With few layers the logits would be most of what is alive, and gaps and compiled steps unlike those of a real run.
 _DEEP = {**_FAMILIES[0], "num_hidden_layers": 12}
 # (matrices, rows, inner, columns): hidden layers of several widths, the vocabulary, attention of several lengths.
 _PRODUCTS = (
@@ -66,17 +66,17 @@ _ATTENTION_LENGTHS = (512, 1536)
 
 @dataclass(frozen=True)
 class Rates:
-    """Of one precision.
+    """The rates of one precision.
 
     Attributes:
         products: `mm` (one matrix), `bmm` (many), `attention` and `attention backward` (fused) -> seconds per FLOP and
             per byte, which add up.
         operators: ATen name -> seconds per byte that it moves; `""` for names that are not in it.
-        call: seconds of a call beside those.
+        call: seconds of a call besides those.
         resident_per_live: memory that a process takes for a byte of live tensors; allocators leave gaps.
         compiled_share: what `torch.compile` leaves of the time outside of matrix products; `None`: not measured.
         compiled_resident_per_live: memory that a compiled step's process takes for a byte that the same step
-            uncompiled has alive beside weights and optimizer.
+            uncompiled has alive besides weights and optimizer.
         compiler_bytes: memory of the compiler itself, whatever it compiles, and for each of a step's calls.
     """
 
@@ -89,7 +89,7 @@ class Rates:
     compiler_bytes: tuple[float, float] | None = None
 
     def seconds(self, cost: StepCost, compiled: bool = False) -> float | None:
-        """Of an optimizer step; `None` if compiled steps were not measured."""
+        """Predict the seconds of an optimizer step; `None` if compiled steps were not measured."""
         if compiled and self.compiled_share is None:
             return None
         products = self.product_seconds(cost)
@@ -98,7 +98,7 @@ class Rates:
         return products + rest * (self.compiled_share if compiled else 1.0)
 
     def product_seconds(self, cost: StepCost) -> float:
-        """Of the matrix products of a step."""
+        """Predict the seconds of the matrix products of a step."""
         return sum(self._seconds_of(operator) * n for operator, n in cost.calls.items() if operator.flops)
 
     def resident(self, cost: StepCost, compiled: bool = False) -> float | None:
@@ -169,7 +169,7 @@ def load_calibration(file: str) -> Calibration:
     """Read a calibration, also one of another machine.
 
     Raises:
-        ValueError: for a file that is none.
+        ValueError: if the file is not a calibration.
     """
     try:
         values = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -316,7 +316,7 @@ class CompiledStep:
 
     Attributes:
         cost: of the same step uncompiled.
-        resident: bytes that its process took beside the imported libraries.
+        resident: bytes that its process took besides the imported libraries.
         share: `compiled_share` by this step; `None` where it was not timed.
     """
 

@@ -25,7 +25,7 @@ logger = logging.get_logger(__name__)
 
 # The sums of what was counted since the last log.
 TELEMETRY = "telemetry.safetensors"
-# Of every other file of a checkpoint; written last.
+# Sizes and hashes of every other file of a checkpoint; written last.
 CHECKPOINT_MANIFEST = "checkpoint.json"
 # Beside the checkpoints: those that are being written, or deleted.
 UNFINISHED = ".unfinished-checkpoints"

@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 
 # Below the folder of a run: batches of steps whose gradients were not finite.
 BROKEN_BATCHES = "broken-batches"
-# Of how many such steps the batches are kept.
+# The number of such steps whose batches are kept.
 _MOST_KEPT = 10
 
 

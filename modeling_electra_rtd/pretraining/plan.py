@@ -120,7 +120,7 @@ def _measured(
     tokens_per_step: int,
     price_per_hour: float | None,
 ) -> dict[str, Any]:
-    """What hangs on the speed of a machine; `cost` is that of a full step, `run` what all steps are."""
+    """Predict what depends on the speed of a machine, from the cost of a full step and of all steps of the run."""
     rates: Rates | None = None if calibration is None else calibration.rates.get(precision)
     # A machine without a compiler has no rates of compiled steps.
     compiled = recipe.training.torch_compile and rates is not None and rates.compiled_share is not None
@@ -214,7 +214,7 @@ def planned_steps(recipe: Recipe) -> int:
     """Optimizer steps of a run.
 
     Raises:
-        ValueError: if they hang on blocks that are not there.
+        ValueError: if they depend on blocks that are not there.
     """
     arguments = recipe.training
     if arguments.max_steps > 0:
@@ -230,7 +230,7 @@ def planned_steps(recipe: Recipe) -> int:
 
 
 def plan_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """A plan for people: names and what stands beside them."""
+    """A plan for people: names and what stands next to them."""
     flops, memory = values["flops_per_step"], values["live_bytes"]
     own = values["parameters"]
     peak, hours = values["peak_bytes"], values["hours"]

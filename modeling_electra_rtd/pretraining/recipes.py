@@ -68,13 +68,13 @@ _ObjectiveRecipe = make_dataclass(
 
 @dataclass
 class ModelRecipe(_ObjectiveRecipe):
-    """What is trained: a pair from scratch, from existing checkpoints, or a new discriminator beside a generator that
+    """What is trained: a pair from scratch, from existing checkpoints, or a new discriminator next to a generator that
     has learned.
 
     Attributes:
         discriminator: stock config as `{model_type: ..., field: value}`, a JSON file in `configuration/models`, or
             the config of a model, by any name with a slash that `find_model` takes.
-        generator: likewise, beside `discriminator`; `None` derives it by `generator_width` and `generator_depth`.
+        generator: likewise, next to `discriminator`; `None` derives it by `generator_width` and `generator_depth`.
         generator_width, generator_depth: fractions of the discriminator's; `None` takes the family's default.
         discriminator_checkpoint, generator_checkpoint: continue from these instead; any name that `find_model` takes.
         attn_implementation: `sdpa` or `eager`; `None` leaves the choice to `transformers`.
@@ -100,7 +100,7 @@ class ModelRecipe(_ObjectiveRecipe):
             raise ValueError("model: freeze_generator needs a generator that has learned; give generator_checkpoint")
         if self.generator is not None and self.discriminator_checkpoint is not None:
             raise ValueError(
-                "model: generator goes with discriminator, both from scratch; beside discriminator_checkpoint give "
+                "model: generator goes with discriminator, both from scratch; next to discriminator_checkpoint give "
                 "generator_checkpoint, or generator_width and generator_depth"
             )
         if self.generator is not None and (self.generator_width is not None or self.generator_depth is not None):

@@ -36,7 +36,7 @@ logger = logging.get_logger(__name__)
 # A file of a stream that is longer than all of these together is told by them, evenly spread over it: a corpus that is
 # streamed is too large to be read twice. An edit between them that keeps the size is not seen.
 _PIECE_BYTES, _PIECES = 4 * 2**20, 16
-# Of training; those that begin so, and those of this name.
+# Training arguments, by the beginnings of their names or by whole names.
 _LOGGING = ("logging_", "log_", "trackio_", "report_to", "run_name", "project", "disable_tqdm", "health_checks")
 _LOGGING += ("skip_memory_metrics", "debug")
 _EVALUATION = ("eval_", "evaluation_", "per_device_eval_batch_size", "do_eval", "prediction_loss_only")

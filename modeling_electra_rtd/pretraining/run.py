@@ -51,7 +51,8 @@ def pretrain(recipe: Recipe, resume: bool = False, time_budget: TimeBudget | Non
         time_budget: ends the run by the clock instead of `max_steps`, which then has to be `TimeBudget.MOST_STEPS`.
 
     Returns:
-        The record; beside what `run.json` holds, `pushed_to`, the address of the last commit, where there was one.
+        The record; in addition to what `run.json` holds, `pushed_to`, the address of the last commit, if there was
+        one.
 
     Raises:
         ValueError: before any work starts, for a taken output folder, nothing to resume, a run to resume that began

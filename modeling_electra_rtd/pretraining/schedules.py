@@ -27,7 +27,7 @@ class StepShape(NamedTuple):
 
     @property
     def positions(self) -> int:
-        """Of all rows together, padding included."""
+        """Positions of all rows together, padding included."""
         return self.micro_batches * self.rows * self.length
 
 
@@ -49,7 +49,7 @@ def scheduled_value(
 
 
 def largest_mask_probability(arguments: ElectraRtdTrainingArguments, final: float) -> float:
-    """Of all steps, which decides how many slots a row has in each of them."""
+    """Find the largest mask probability of all steps, which decides how many slots a row has in each of them."""
     return final if arguments.initial_mask_probability is None else max(arguments.initial_mask_probability, final)
 
 

@@ -64,7 +64,7 @@ class Operator:
         name: of the ATen operator, without `aten::` and overload.
         part: `GENERATOR`, `DISCRIMINATOR`, `OPTIMIZER` or `BETWEEN`; backward passes belong to their forward's.
         dtype: of its first tensor.
-        flops: of a call, 2 a multiply-add, 0 for what is no matrix product.
+        flops: of a call; 2 for each multiply-add, 0 for everything that is not a matrix product.
         bytes_moved: of a call; what it reads and writes.
     """
 
@@ -98,7 +98,7 @@ class Memory:
 
     @property
     def passing(self) -> int:
-        """The most that is alive at one time beside what lasts."""
+        """The most that is alive at one time besides what lasts."""
         return self.peak - self.lasting
 
     @property

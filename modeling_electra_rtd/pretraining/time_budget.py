@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-# Of the log, in the progress bar.
+# What the progress bar shows of the log.
 _SHOWN = ("generator_loss", "discriminator_auc")
 
 

@@ -76,7 +76,7 @@ class ElectraRtdTrainer(GuardedTrainer):
         if model.config.objective_spec.needs_noise_everywhere and args.initial_mask_probability == 1:
             raise ValueError(
                 f"initial_mask_probability is {args.initial_mask_probability}, but objective "
-                f"{model.config.objective!r} needs tokens of the text beside the noise; set it below 1"
+                f"{model.config.objective!r} needs tokens of the text as well as the noise; set it below 1"
             )
         if args.device.type == "cpu":
             use_cpu_layers(model)
@@ -111,12 +111,12 @@ class ElectraRtdTrainer(GuardedTrainer):
         self._train_began: float | None = None
         self._training_seconds: float | None = None
         self._resumed_from: str | None = None
-        # Of the newest evaluation: its step and what it measured.
+        # The step of the newest evaluation, and what it measured.
         self._held_out: tuple[int, dict[str, float]] | None = None
         self._tokens_since_log = 0
         self._unlogged: Tensor | None = None
         self._counted_before: Tensor | None = None
-        # Of the newest optimizer step, where batch or rows grow.
+        # The shape of the newest optimizer step, where batch or rows grow.
         self._step_shape: StepShape | None = None
 
     def _check_best_metric(self) -> None:

@@ -91,7 +91,7 @@ _LOOPS = {
     )
     for kind, values in (("probability", "logits.sigmoid()"), ("energy", "logits"))
 }
-# Of texts that a card names.
+# How many texts a card names.
 _NAMES = 10
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _HUB_NAME = re.compile(rf"{_HUB_ID.pattern}(?:@[\w.%-]+)?(?:/[\w./-]+)?")
@@ -122,7 +122,7 @@ def write_model_card(
     origin: str | None = None,
     left_out: Iterable[str] = (),
 ) -> Path:
-    """Write `README.md` of a release, and beside it the curves of the run.
+    """Write `README.md` of a release, and next to it the curves of the run.
 
     Args:
         run_record: `run.json` of the pre-training, or what it holds; without it everything it would say reads "not
@@ -131,8 +131,8 @@ def write_model_card(
         language: codes such as `en`.
         license: identifier of the Hub, such as `apache-2.0`.
         also_weights: hash of the weights of the joint checkpoint, from which fine-tuning may have begun as well.
-        curves: picture of the run's curves; `None` takes the one beside a `run.json`.
-        tags: for the Hub, beside the card's own.
+        curves: picture of the run's curves; `None` takes the one next to a `run.json`.
+        tags: for the Hub, in addition to the card's own.
         repo_id: `OWNER/NAME` that the release goes to, so that the card's code runs as it stands; `None` calls it by
             the folder's name.
         objective: fields of `ElectraRtdConfig`; `None` reads them in the release, and takes RTD where it says nothing.
@@ -193,7 +193,7 @@ def render_model_card(
         name: of the release: a folder's, or `OWNER/NAME` of the Hub.
         release: what `release_facts` returned; without weights their hash is `None`.
         curves: link to the picture of the curves.
-        superseded_by: name of the card beside this one whose run replaces this run; the weights of this one are not
+        superseded_by: name of the card next to this one whose run replaces this run; the weights of this one are not
             published, and nothing is said of loading them.
     """
     for key, values, allowed in (

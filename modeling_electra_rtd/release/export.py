@@ -30,7 +30,7 @@ def export(
     """Write a release and verify it in a fresh process with stock classes only.
 
     The root holds the discriminator (for ELECTRA an `ElectraForPreTraining`; for other families the encoder, with the
-    detection head beside it under `discriminator_predictions.*`; for one that predicts tokens a masked-LM checkpoint)
+    detection head next to it under `discriminator_predictions.*`; for one that predicts tokens a masked-LM checkpoint)
     and `generator/` a masked-LM generator, each with the tokenizer. `README.md` is its model card.
 
     Args:
@@ -47,7 +47,7 @@ def export(
 
     Raises:
         ValueError: for a model that holds no pair, weights that are not finite, an output folder that is taken,
-            records that do not belong to it, or a `repo_id` that can be none.
+            records that do not belong to it, or a `repo_id` that no repository can have.
     """
     if repo_id is not None:
         check_repo_id("--repo-id", repo_id)
@@ -58,7 +58,7 @@ def export(
     model = ElectraRtdForPreTraining.from_pretrained(reference.name, **reference.arguments).eval()
     check_finite(checkpoint, model.state_dict())
     if run_record is None:
-        # The card looks for the curves beside the record.
+        # The card looks for the curves next to the record.
         run_record, _ = reference.find(RUN_RECORD), reference.find(CURVES)
     with new_folder(output_dir) as folder:
         root = Path(folder)

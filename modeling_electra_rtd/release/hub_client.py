@@ -26,7 +26,7 @@ _UNREADABLE = (json.JSONDecodeError, KeyError)
 # the Hub does not take is a ValueError.
 FAILURES = (httpx2.HTTPError, RuntimeError, ValueError, *_UNREADABLE)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-# Of a server without an address that the client asks for.
+# Status codes of servers that lack an endpoint.
 _NOT_SPOKEN = {404, 405, 501}
 
 

@@ -37,7 +37,7 @@ ALLOWED = (
     "recipe.yaml",
     ".gitattributes",
 )
-# What `electra-rtd finetune` leaves beside a model: it stays, so that the folder can be uploaded as it is.
+# What `electra-rtd finetune` leaves next to a model: it stays, so that the folder can be uploaded as it is.
 STAYS = ("record.json", "predictions_*.jsonl")
 # Vocabularies hold any word there is: paths and names in them say nothing about a machine.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
@@ -103,7 +103,7 @@ def uploadable_files(folder: str | Path) -> list[Path]:
     if not files and not problems:
         problems.append("it is empty")
     elif "config.json" not in {path.as_posix() for path in files} or not list(root.glob("*.safetensors")):
-        problems.append("it has no config.json with *.safetensors beside it")
+        problems.append("it has no config.json with *.safetensors next to it")
     if problems:
         raise ValueError(f"{folder} must not be uploaded: {'; '.join(problems)}")
     return files

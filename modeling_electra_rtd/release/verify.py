@@ -58,7 +58,7 @@ def probe_ids(*configs: PreTrainedConfig) -> list[list[int]]:
 
 def stock_outputs(folder: str | Path, predicts: bool = False) -> dict[str, Any]:
     """What stock classes make of a probe; a family that they do not know is loaded with the code in the folder. A
-    tokenizer, where there is one, must load beside each network.
+    tokenizer, where there is one, must load next to each network.
 
     Args:
         predicts: whether the root has a masked-LM head, where its class does not say so.

@@ -34,7 +34,7 @@ def load_with_new_head(auto_class: Any, checkpoint: str | ModelReference, **conf
     refuse_generator(checkpoint)
     model = fresh(auto_class, load_config(checkpoint, **config_overrides))
     try:
-        # What would be reported, another head and a generator beside the discriminator, is meant to be so.
+        # What would be reported, another head and a generator next to the discriminator, is meant to be so.
         with without_loading_reports():
             encoder, report = type(model.base_model).from_pretrained(
                 checkpoint.name,

@@ -63,7 +63,7 @@ class MultiLabelClassification(SequenceClassification):
         return compute(self.task.metric, predictions, list(examples["label"]), num_labels=len(self.labels))
 
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
-        """The labels that most texts of the training split have; the most frequent one where there are none such."""
+        """The labels that most texts of the training split have; the most frequent one if no label is so frequent."""
         counts = Counter(chain.from_iterable(train["label"]))
         guess = sorted(label for label, count in counts.items() if 2 * count > len(train))
         return [guess or [min(counts, key=lambda label: (-counts[label], label))]] * len(examples)

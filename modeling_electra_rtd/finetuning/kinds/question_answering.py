@@ -99,7 +99,7 @@ class QuestionAnswering(TaskKind):
         counted.
         """
         lost = 0
-        # Of training: questions with an answer in their context, and those of which a window holds it whole.
+        # In training: questions with an answer in their context, and those whose answer a window holds whole.
         answered: set[int] = set()
         whole: set[int] = set()
 

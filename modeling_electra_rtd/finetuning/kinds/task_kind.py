@@ -138,7 +138,7 @@ class TaskKind(ABC):
         return 8 if torch.accelerator.is_available() else None
 
     def note_cut(self, what: str, count: int, total: int, consequence: str) -> None:
-        """Keeps for the output and the record what is not read as it stands; nothing where the count is 0."""
+        """Keep for the output and the record what is not read as it stands; nothing where the count is 0."""
         if count:
             self.cut[what] = Cut(int(count), total, consequence)
 
@@ -168,7 +168,7 @@ class TaskKind(ABC):
 
     @abstractmethod
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """Pads a batch of features to its own longest row. It receives model inputs only."""
+        """Pad a batch of features to its own longest row. It receives model inputs only."""
 
     def loss(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
         """The mean over a batch's targets: the stock head's own, where that is one."""

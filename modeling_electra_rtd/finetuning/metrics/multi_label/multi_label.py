@@ -31,7 +31,7 @@ def compute(
         f"f1_{average}": float(f1_score(expected, predicted, average=average, zero_division=0))
         for average in ("micro", "macro")
     }
-    # Of one label scikit-learn would make a column of classes, and its averages another thing.
+    # For one label scikit-learn would make a column of classes, whose averages mean something else.
     if count == 1:
         f1 = float(f1_score(expected[:, 0], predicted[:, 0], zero_division=0))
         scores = {"f1_micro": f1, "f1_macro": f1}

@@ -39,7 +39,7 @@ def compute(
         if reference["id"] not in by_id:
             raise ValueError(f"question {reference['id']!r} has no prediction")
         prediction = by_id[reference["id"]]
-        # A reference of nothing but articles and punctuation is none, as in the official scorer.
+        # A reference of articles and punctuation alone does not count, as in the official scorer.
         accepted = [text for text in reference["answers"]["text"] if normalized(text)] or [""]
         text = prediction["prediction_text"]
         exact = float(max(normalized(text) == normalized(answer) for answer in accepted))
