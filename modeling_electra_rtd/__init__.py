@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC_NAMES = {
     "ElectraRtdConfig": "model.configuration_electra_rtd",

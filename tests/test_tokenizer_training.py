@@ -161,7 +161,7 @@ def test_words_of_usual_length_leave_the_class_of_bert(tmp_path, corpus):
 @pytest.mark.parametrize("algorithm", ["wordpiece", "bpe", "unigram"])
 @pytest.mark.parametrize("vocab_size", [5, 12])
 def test_vocabulary_too_small(tmp_path, corpus, algorithm, vocab_size):
-    with pytest.raises(ValueError, match=f"vocab_size={vocab_size}: ") as error:
+    with pytest.raises(ValueError, match=f"vocab_size is {vocab_size}; ") as error:
         train_tokenizer(corpus, str(tmp_path / "t"), algorithm, vocab_size, progress=False)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]

@@ -22,8 +22,8 @@ class DiscriminatorLoader:
 
         A stock model where one has the head (`ElectraForPreTraining`), else `ElectraRtdDiscriminator`: for a joint
         checkpoint, and for an encoder with the head next to it. A checkpoint without the head is loaded without it,
-        and that of a family without encoder as its stock class, for the pipeline to refuse: `pipeline` hides what a loader
-        raises behind pages of tracebacks.
+        and that of a family without encoder as its stock class, for the pipeline to refuse: `pipeline` hides what a
+        loader raises behind pages of tracebacks.
         """
         config = config_from(name_or_path, **{key: arguments[key] for key in HUB_ARGUMENTS if key in arguments})
         # By name: a mapping of classes also holds those of code that other checkpoints brought into this process.
