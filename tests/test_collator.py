@@ -1,3 +1,4 @@
+import doctest
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import datasets
 import pytest
 import torch
 
+from modeling_electra_rtd.data import collator
 from modeling_electra_rtd.data.collator import BlockCollator, IndexedBlocks, cut_rows
 
 
@@ -81,7 +83,7 @@ def test_uniforms_are_uniform():
 def test_errors():
     with pytest.raises(ValueError, match="corruption_seed needs number_of_uniforms"):
         BlockCollator(corruption_seed=1)
-    with pytest.raises(ValueError, match="corruption_seed is -1; it must be in"):
+    with pytest.raises(ValueError, match="corruption_seed is -1; it must be 0 or more"):
         BlockCollator(corruption_seed=-1, number_of_uniforms=len)
     with pytest.raises(ValueError, match="corruption_seed needs rows with a block_index"):
         BlockCollator(corruption_seed=1, number_of_uniforms=lambda sequence: sequence)(ROWS)
@@ -121,3 +123,8 @@ def test_cutting_rows():
 def test_imports_without_datasets():
     code = "import sys; sys.modules['datasets'] = None; import modeling_electra_rtd.data.collator"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_example_of_the_docstring_is_true():
+    assert doctest.testmod(collator).attempted == 5
+    assert not doctest.testmod(collator).failed

@@ -41,7 +41,7 @@ class IndexedBlocks(torch.utils.data.Dataset):
 
 @dataclass(frozen=True)
 class BlockCollator:
-    """Turns rows of `input_ids` and `document_lengths` into what the joint model reads.
+    """A collator that turns rows of `input_ids` and `document_lengths` into the tensors that the joint model takes.
 
     A batch holds, all `(batch, sequence)` int64: `input_ids`; `document_ids`, 1 for the first packed document of a
     row, 2 for the second, 0 for padding; `position_ids`, starting at 0 with every document.
@@ -55,6 +55,20 @@ class BlockCollator:
         continues_word: indexed by ids of shape `(batch, sequence)`, whether tokens go on with a word: what
             `word_starts.continuing_tokens` gives, or a table, `(vocabulary,)` bool; the batch gets `word_starts`,
             `(batch, sequence)` bool.
+
+    Example: a row with two packed documents, of 3 and 4 positions, and a row with one.
+
+        >>> rows = [
+        ...     {"input_ids": [2, 7, 3, 2, 8, 9, 3], "document_lengths": [3, 4]},
+        ...     {"input_ids": [2, 5, 6, 3], "document_lengths": [4]},
+        ... ]
+        >>> batch = BlockCollator(pad_token_id=0)(rows)
+        >>> batch["input_ids"].tolist()
+        [[2, 7, 3, 2, 8, 9, 3], [2, 5, 6, 3, 0, 0, 0]]
+        >>> batch["document_ids"].tolist()
+        [[1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 0, 0, 0]]
+        >>> batch["position_ids"].tolist()
+        [[0, 1, 2, 0, 1, 2, 3], [0, 1, 2, 3, 0, 0, 0]]
     """
 
     pad_token_id: int = 0
@@ -68,7 +82,7 @@ class BlockCollator:
         if self.number_of_uniforms is None:
             raise ValueError("corruption_seed needs number_of_uniforms, the numbers a row consumes")
         if not 0 <= self.corruption_seed < 2**64:
-            raise ValueError(f"corruption_seed is {self.corruption_seed}; it must be in [0, 2**64)")
+            raise ValueError(f"corruption_seed is {self.corruption_seed}; it must be 0 or more, and less than 2**64")
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         if self.corruption_seed is not None and not all("block_index" in row for row in rows):
@@ -105,7 +119,7 @@ class BlockCollator:
 
 
 def cut_rows(batch: Mapping[str, Tensor], length: int) -> dict[str, Tensor]:
-    """Cut every row into rows of `length` positions. A document that goes on behind a cut is a new one there, without
+    """Cut every row into rows of `length` positions. A document that goes on after a cut is a new one there, without
     a classifier token of its own.
 
     Args:
