@@ -64,6 +64,7 @@ def command_for(blocks: str, output_dir: Path | str, variants: list[str], *more:
     return [*command, "--set", *(f"{name}={value}" for name, value in small.items()), *more]
 
 
+@pytest.mark.slow
 def test_variants_side_by_side(script, data, task_dir, tmp_path, capsys, monkeypatch):
     runs = tmp_path / "runs"
     task = ["--task", "sst2", "--data-dir", task_dir, "--task-set", "max_steps=1", "disable_tqdm=true"]

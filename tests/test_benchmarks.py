@@ -88,6 +88,7 @@ def test_the_roofline_says_how_far_a_step_is_from_its_products(tmp_path, monkeyp
     assert written["step_over_floor"] > 1 and written["profile_milliseconds"]["matrix products"] > 0
 
 
+@pytest.mark.slow
 def test_throughput_prints_a_table_and_writes_a_record(tmp_path):
     record = tmp_path / "record.json"
     command = [sys.executable, BENCHMARKS / "pretraining_throughput.py", "--shape", "tiny", "--batch", "8", "--length"]
@@ -109,6 +110,7 @@ def test_throughput_prints_a_table_and_writes_a_record(tmp_path):
         assert row["first_losses"][0] == pytest.approx(10.4, abs=0.5)
 
 
+@pytest.mark.slow
 def test_settings_of_memory_change_no_loss(tmp_path):
     record = tmp_path / "record.json"
     command = [sys.executable, BENCHMARKS / "cpu_step.py", "--shape", "tiny", "--batch", "2", "--length", "16"]
@@ -120,6 +122,7 @@ def test_settings_of_memory_change_no_loss(tmp_path):
     assert "| electra-rtd, freed memory returned |" in done.stdout
 
 
+@pytest.mark.slow
 def test_local_layers_in_whole_rows_have_the_same_losses():
     # Eight blocks a row; whole rows are for good in this process, which the worker of a comparison has for itself.
     setting = Setting("modern_small", batch=1, length=512, compiled=False)
@@ -133,6 +136,7 @@ def test_local_layers_in_whole_rows_have_the_same_losses():
     torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_growth_without_a_calibration_predicts_nothing(tmp_path, monkeypatch, capsys):
     record = tmp_path / "growth.json"
     options = ["--shape", "tiny", "--batches", "--lengths", "32", "--tokens", "64", "--share-shapes", "--steps", "1"]
@@ -147,11 +151,13 @@ def test_growth_without_a_calibration_predicts_nothing(tmp_path, monkeypatch, ca
     assert row["seconds"] > 0 and row["peak_bytes"] > 1e7 and row["flops"] > 1e9
 
 
+@pytest.mark.slow
 def test_processes_are_measured_alone_and_together():
     rates = processes(2, Setting("tiny", batch=2, length=16, compiled=False), steps=1)
     assert list(rates) == [1, 2] and min(rates.values()) > 0
 
 
+@pytest.mark.slow
 def test_inference_compares_the_same_answers(tmp_path):
     tiny_tokenizer(tmp_path / "tokenizer")
     text = tmp_path / "sentences.txt"

@@ -119,6 +119,7 @@ def test_memory_of_compiled_steps_is_what_two_depths_and_two_batches_took():
     assert fitted_rates.compiler_bytes == pytest.approx((100.0, 4.0))
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_measured(monkeypatch):
     measure_little(monkeypatch)
     monkeypatch.setattr(calibration, "has_compiler", lambda: True)

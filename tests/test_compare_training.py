@@ -44,6 +44,7 @@ def settings(data: str, **changes: str) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()]
 
 
+@pytest.mark.slow
 def test_variants_are_trained_once_compared_and_gone_on_with(script, data, tmp_path, capsys, monkeypatch):
     variants = ["--variant", "muon", "--variant", "adamw", "muon_learning_rate=none", "--seeds", "1"]
     changes = settings(data[0], save_strategy="steps", save_steps="1")

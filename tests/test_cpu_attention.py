@@ -182,6 +182,7 @@ def test_blocks_keep_to_the_side_that_is_read(side):
     assert moved.nonzero().flatten().tolist() == list(expected)
 
 
+@pytest.mark.slow
 def test_blocks_compile_to_the_same_gradients():
     model, packed = local_pair(20)
     use_cpu_layers(model)

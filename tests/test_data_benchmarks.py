@@ -52,6 +52,7 @@ def test_contenders_make_the_same_tokens(made, text, tmp_path):
     assert different == 0 and documents == 200
 
 
+@pytest.mark.slow
 def test_preparation_prints_a_table_and_writes_a_record(made, text, tmp_path, monkeypatch, capsys):
     record = tmp_path / "record.json"
     # A process for each that stays.
@@ -68,6 +69,7 @@ def test_preparation_prints_a_table_and_writes_a_record(made, text, tmp_path, mo
         assert row["seconds"] > 0 and row["cpu_seconds"] > 0 and row["peak_bytes"] > 1e8
 
 
+@pytest.mark.slow
 def test_waiting_is_found(made, tmp_path, monkeypatch, capsys):
     """A collator that sleeps starves the training by as much as it sleeps."""
     # It would last for the whole process.

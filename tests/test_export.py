@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from helpers.checkpoints import saved_pair
-from helpers.tiny import FAMILIES, tiny_config, tiny_pair, tiny_text, tiny_tokenizer
+from helpers.tiny import tiny_config, tiny_pair, tiny_text, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraForPreTraining
 
@@ -17,8 +17,15 @@ from modeling_electra_rtd.release.remote_code import remote_code_files
 from modeling_electra_rtd.release.verify import probe_ids
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("sharing", "remote_code"), [("tied", False), ("none", True)])
+@pytest.mark.parametrize(
+    ("family", "sharing", "remote_code"),
+    [
+        ("electra", "tied", False),
+        ("modernbert", "none", True),
+        pytest.param("modernbert", "tied", False, marks=pytest.mark.slow),
+        pytest.param("electra", "none", True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_release_is_two_stock_checkpoints(family, sharing, remote_code, tmp_path):
     model = saved_pair(tmp_path / "checkpoint", family, embedding_sharing=sharing)
     release = tmp_path / "release"

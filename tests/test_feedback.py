@@ -257,6 +257,7 @@ def test_parts_of_a_batch_add_up(kind, monkeypatch):
         torch.testing.assert_close(parameter.grad, whole[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiles_as_one_graph(kind):
     model = tiny_pair("electra", generator_feedback=kind, encoder={"num_hidden_layers": 1}).train()

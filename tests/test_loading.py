@@ -1,5 +1,8 @@
 """Pairs and generators from checkpoints: published ones of stock classes, joint ones, and those that cannot be."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from helpers.tiny import (
@@ -14,7 +17,9 @@ from helpers.tiny import (
     tiny_electra_config,
     tiny_pair,
     tiny_text,
+    tiny_tokenizer,
 )
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -26,6 +31,7 @@ from transformers import (
 )
 
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator
+from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.model.cpu_attention import use_stock_layers
 
 
@@ -271,3 +277,53 @@ def test_a_generator_loads_from_stock_and_from_a_pair_and_saves_as_stock(family,
             assert isinstance(loaded, (ElectraForMaskedLM, ModernBertForMaskedLM))
             assert torch.equal(loaded.eval()(**batch).logits, logits)
             assert "electra_rtd" not in (tmp_path / str(number) / "config.json").read_text(encoding="utf-8")
+
+
+def damaged(folder: Path, drop: str | None = None, layers: int | None = None) -> Path:
+    """A joint checkpoint without a tensor, or whose config says another number of layers."""
+    tiny_pair("electra").save_pretrained(folder)
+    tiny_tokenizer(folder)
+    if drop is not None:
+        state = load_file(folder / "model.safetensors")
+        del state[drop]
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
+    if layers is not None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["num_hidden_layers"] = layers
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+HALF = {
+    "head": (
+        {"drop": "discriminator_predictions.dense_prediction.weight"},
+        "1 weights are missing, discriminator_pre",
+    ),
+    "layer": (
+        {"drop": "electra.encoder.layer.1.output.dense.weight"},
+        "1 weights are missing, electra.encoder.layer.1",
+    ),
+    "more layers": ({"layers": 4}, "weights are missing, electra.encoder.layer.3"),
+    "fewer layers": ({"layers": 2}, "weights are left over, electra.encoder.layer.2"),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_half_a_pair_is_refused(name, tmp_path):
+    damage, says = HALF[name]
+    with pytest.raises(ValueError, match=says):
+        ElectraRtdForPreTraining.from_pretrained(damaged(tmp_path, **damage))
+
+
+@pytest.mark.parametrize("name", [name for name in HALF if name != "head"])
+def test_half_an_encoder_is_refused_by_every_verb(name, tmp_path, capsys):
+    damage, says = HALF[name]
+    folder = str(damaged(tmp_path / "half", **damage))
+    for verb in (["inspect", folder, "the cat"], ["score", folder, str(tmp_path / "text.txt")]):
+        (tmp_path / "text.txt").write_text("the cat sat\n", encoding="utf-8")
+        assert main(verb) == 2
+        assert "weights are" in capsys.readouterr().err
+    assert main(["export", folder, "--output-dir", str(tmp_path / "release")]) == 2
+    assert not (tmp_path / "release").exists()
+    with pytest.raises(ValueError, match="weights are"):
+        ElectraRtdForPreTraining.from_pair(folder, objective={"generator_kind": "unigram"})

@@ -282,7 +282,7 @@ def test_no_tensor_is_as_large_as_the_logits_of_all_positions(family, form):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("form", ["packed", "padded"])
+@pytest.mark.parametrize("form", ["packed", pytest.param("padded", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiles_as_one_graph(family, form, backend):
     if backend == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):

@@ -78,6 +78,7 @@ def test_a_step_of_a_growing_batch_costs_what_it_is(machine):
     assert falling["flops"] == wide["flops"] > full["flops"]
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_a_machine_that_was_not_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "base", "--device", "h200"]) == 0

@@ -214,4 +214,4 @@ def test_files_of_the_flag_do_not_need_the_package_by_name():
     for name, path in remote_code_files().items():
         # What `transformers` checks before it runs a file; an import that may fail is not among it.
         assert "modeling_electra_rtd" not in get_imports(path), name
-    assert Path(remote_code_files()["backbones.py"]).parent.name == "modeling_electra_rtd"
+    assert Path(remote_code_files()["backbones.py"]).parts[-3:-1] == ("modeling_electra_rtd", "model")

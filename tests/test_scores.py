@@ -235,8 +235,8 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(folders, tmp_path, 
     table.write_text('{"body": "the cat"}\n')
     model, lines, new = str(root / "electra"), str(root / "lines.txt"), str(tmp_path / "new.jsonl")
     for arguments, message in (
-        ((model, lines, "--output", str(taken)), "already exists, allowed is a new file"),
-        ((model, lines, "--output", str(tmp_path / "scores.txt")), "allowed is a file that ends in .jsonl or .tsv"),
+        ((model, lines, "--output", str(taken)), "already exists; it must be a new file"),
+        ((model, lines, "--output", str(tmp_path / "scores.txt")), "it must end in .jsonl or .tsv"),
         ((model, str(tmp_path / "nowhere.txt"), "--output", new), "nowhere.txt': no such file"),
         ((model, str(tmp_path), "--output", new), "no such file"),
         ((model, str(latin), "--output", new), "latin.txt: not UTF-8 (byte 0xe9 at offset 27)"),

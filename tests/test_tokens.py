@@ -154,7 +154,7 @@ def test_a_file_is_inspected_line_by_line(pair, tokenizer, tmp_path):
     assert_inspected_alike(tokens, inspect_text(pair, tokenizer, TEXT, seed=3))
     with pytest.raises(ValueError, match="already exists"):
         inspect_file(*arguments)
-    with pytest.raises(ValueError, match="ends in .jsonl"):
+    with pytest.raises(ValueError, match="must end in .jsonl"):
         inspect_file(*arguments[:2], str(tmp_path / "tokens.txt"))
     with pytest.raises(ValueError, match="no such file"):
         inspect_file(arguments[0], "nowhere.txt", str(tmp_path / "other.jsonl"))

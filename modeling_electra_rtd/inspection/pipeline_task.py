@@ -9,6 +9,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ..model.backbones import HUB_ARGUMENTS, config_from, discriminator_architecture_of, is_backbone
 from ..model.checkpoint_layout import is_joint, objective_of
 from ..model.discriminator import ElectraRtdDiscriminator
+from ..model.loading import check_whole
 from ..model.pipeline_electra_rtd import HEAD, TASK, ReplacedTokenDetectionPipeline
 from ..model.stock_models import without_loading_reports
 
@@ -34,6 +35,7 @@ class DiscriminatorLoader:
         arguments["trust_remote_code"] = False
         with without_loading_reports():
             model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)
+        check_whole(name_or_path, report, model)
         if any(key.startswith(HEAD) for key in report["missing_keys"]):
             delattr(model, HEAD)
             # What the checkpoint calls itself, for the refusal.

@@ -93,6 +93,8 @@ class LoadsPairs:
         # Stock classes keep the key in a config when they save the discriminator of a joint checkpoint alone.
         if any(name.startswith("generator.") for name in report["missing_keys"]):
             raise _no_generator(source)
+        if not wants_report:
+            check_whole(source, report)
         return (model, report) if wants_report else model
 
     @classmethod
@@ -214,6 +216,32 @@ def _state_of_release(
     return state, unexpected
 
 
+def check_whole(source: str | os.PathLike, report: dict[str, Any], encoder: PreTrainedModel | None = None) -> None:
+    """Refuse a checkpoint of which a part is missing, or that holds more than its config says.
+
+    Stock loading draws what is missing at random, and leaves out what has no place, with a report that scrolls by.
+
+    Args:
+        report: what `from_pretrained` gives with `output_loading_info`.
+        encoder: a model of whose weights those of the encoder alone have to be whole, but for its pooler; heads are
+            new for other objectives and tasks. `None` for a model that has to be whole.
+
+    Raises:
+        ValueError: in one line, naming the first weight.
+    """
+    begin = "" if encoder is None else f"{encoder.base_model_prefix}."
+    pooler = f"{begin}pooler."
+    for what, key in (("missing", "missing_keys"), ("left over", "unexpected_keys")):
+        found = sorted(
+            name for name in report[key] if name.startswith(begin) and (not begin or not name.startswith(pooler))
+        )
+        if found:
+            raise ValueError(
+                f"{source}: {len(found)} weights are {what}, {found[0]} first; the checkpoint is damaged, or its "
+                "config.json is another model's"
+            )
+
+
 def _no_generator(source: str | os.PathLike) -> ValueError:
     return ValueError(
         f"{source} holds no generator; continue from it with "
@@ -239,11 +267,17 @@ def _loaded_first(
     if known is None:
         # A stock checkpoint does not say which heads it has, so it is asked for those of the objective.
         heads = {name: objective[name] for name in ("objective", "generator_kind") if name in objective}
-        return ElectraRtdDiscriminator.from_pretrained(source, **arguments, **heads)
+        return _whole_discriminator(source, **arguments, **heads)
     kind = generator_kind_of(objective) if takes_generator else None
     if kind is not None and generator_kind_of(known) == kind and holds_pair(source, **hub):
         return pair_class.from_pretrained(source, **arguments)
-    return ElectraRtdDiscriminator.from_pretrained(source, **arguments)
+    return _whole_discriminator(source, **arguments)
+
+
+def _whole_discriminator(source: str | os.PathLike, **arguments: Any) -> PreTrainedModel:
+    model, report = ElectraRtdDiscriminator.from_pretrained(source, output_loading_info=True, **arguments)
+    check_whole(source, report, model)
+    return model
 
 
 def _same_embeddings(first: PreTrainedModel, second: PreTrainedModel) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.hub_client import run_stranger
 from helpers.hub_server import TOKENS, Fault
-from helpers.tiny import FAMILIES, tiny_pair, tiny_tokenizer
+from helpers.tiny import tiny_pair, tiny_tokenizer
 from huggingface_hub import ModelCard
 
 import modeling_electra_rtd
@@ -38,7 +38,7 @@ def push(client, joint, model="ElectraRtdForPreTraining", repository="lab/pair",
     return client.execute(code, **options)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["electra", pytest.param("modernbert", marks=pytest.mark.slow)])
 def test_a_pair_arrives_as_a_release(family, hub, client, tmp_path):
     tiny_pair(family).save_pretrained(tmp_path)
     tiny_tokenizer(tmp_path)
