@@ -25,7 +25,7 @@ from modeling_electra_rtd.data.blocks import describe_text
 from modeling_electra_rtd.model.configuration_electra_rtd import OBJECTIVE_FIELDS
 from modeling_electra_rtd.pretraining.recipes import DataRecipe, ModelRecipe
 from modeling_electra_rtd.release import export as export_module
-from modeling_electra_rtd.release.card import render_model_card, write_model_card
+from modeling_electra_rtd.release.card import check_picture, render_model_card, write_model_card
 from modeling_electra_rtd.release.card_records import energy
 from modeling_electra_rtd.release.export import export
 
@@ -176,7 +176,7 @@ NOT_SETTINGS = {
     "training": {
         "under Held-out text": "evaluation_blocks",
         "the same corruption for all": "evaluation_corruption_seed",
-        "no part of training": "health_checks logging_nan_inf_filter report_to",
+        "no part of training": "health_checks logging_nan_inf_filter max_skipped_steps report_to",
         "of no effect on results": "ddp_find_unused_parameters remove_unused_columns",
     },
 }
@@ -421,3 +421,26 @@ def test_results_stand_in_the_card_of_the_release_they_began_with(tmp_path, caps
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="is not JSON"):
         write_model_card(tmp_path / "first", tmp_path / "broken.json")
+
+
+@pytest.mark.parametrize("attack", ["[x](javascript:alert(1))", "![x](http://tracker/x.png)", "[x][y]", "<script>"])
+def test_markup_of_a_record_is_text_in_the_card(attack):
+    run = copy.deepcopy(RUN)
+    run["device"] = f"CPU {attack}"
+    card = render(run).text
+    assert "CPU " in card and attack not in card and "](javascript:" not in card and "](http://tracker" not in card
+
+
+def test_a_picture_is_a_png_of_the_run(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("token", encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    picture = tmp_path / "run" / "curves.png"
+    picture.symlink_to(secret)
+    with pytest.raises(ValueError, match="curves.png is a link to .*secret.txt"):
+        check_picture(picture)
+    picture.unlink()
+    picture.write_text("token", encoding="utf-8")
+    with pytest.raises(ValueError, match="curves.png is not a PNG"):
+        check_picture(picture)
+    check_picture(RECORDS / "tiny" / "curves.png")

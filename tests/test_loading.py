@@ -33,6 +33,7 @@ from transformers import (
 from modeling_electra_rtd import ElectraRtdForPreTraining, ElectraRtdGenerator
 from modeling_electra_rtd.cli.main import main
 from modeling_electra_rtd.model.cpu_attention import use_stock_layers
+from modeling_electra_rtd.release.write import write_release
 
 
 @pytest.fixture
@@ -327,3 +328,16 @@ def test_half_an_encoder_is_refused_by_every_verb(name, tmp_path, capsys):
     assert not (tmp_path / "release").exists()
     with pytest.raises(ValueError, match="weights are"):
         ElectraRtdForPreTraining.from_pair(folder, objective={"generator_kind": "unigram"})
+
+
+@pytest.mark.parametrize("folder", ["../outside/generator", "/etc", "a/../../b", "~/x", "C:x"])
+def test_a_release_does_not_lead_out_of_its_folder(folder, tmp_path):
+    pair = tiny_pair("electra")
+    write_release(pair, None, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config["electra_rtd"]["generator_subfolder"] = folder
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="generator_subfolder is .* within the release"):
+        ElectraRtdForPreTraining.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="generator_subfolder is .* within the release"):
+        ElectraRtdGenerator.from_pretrained(tmp_path)

@@ -50,3 +50,19 @@ def test_what_is_no_text_is_refused_by_name(tmp_path, content, problem):
 def test_suffixes():
     assert (compression("a.CSV.gz"), data_suffix("a.CSV.gz")) == (".gz", ".csv")
     assert (compression("a.tsv"), data_suffix("a.tsv")) == (None, ".tsv")
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_zstd_file_that_was_cut_off_is_refused(frames, tmp_path):
+    import zstandard
+
+    lines = [f"line {number} {number * number}\n" for number in range(30_000)]
+    parts = ["".join(lines[i::frames]) for i in range(frames)]
+    whole = b"".join(zstandard.ZstdCompressor().compress(part.encode()) for part in parts)
+    path = tmp_path / "text.txt.zst"
+    path.write_bytes(whole)
+    assert "".join(decoded_lines(str(path))) == "".join(parts)
+    for size in (len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"text.txt.zst: cannot be read \(the file ends within compressed data\)"):
+            list(decoded_lines(str(path)))

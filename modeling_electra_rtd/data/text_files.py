@@ -8,7 +8,11 @@ import io
 import lzma
 import os
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+
+# Compressed bytes that are read at a time.
+_CHUNK_BYTES = 2**17
 
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -81,8 +85,43 @@ def unreadable(source: str, error: Exception) -> ValueError:
 def _open_zstandard(path: str) -> BinaryIO:
     import zstandard  # an optional dependency: check_compression has refused .zst files where it is missing
 
-    # Parallel compressors write many frames; the default reader would stop, silently, after the first.
-    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True))
+    return io.BufferedReader(_Frames(open(path, "rb"), zstandard.ZstdDecompressor))
+
+
+class _Frames(io.RawIOBase):
+    """The text of a zstd file frame by frame: parallel compressors write many, and the package's own reader takes a
+    file that was cut off within one for a whole one."""
+
+    def __init__(self, file: BinaryIO, decompressor: Callable[[], Any]):
+        self._file = file
+        self._decompressor = decompressor
+        self._frame: Any = None
+        self._waiting = b""
+        self._text = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._text:
+            data = self._waiting or self._file.read(_CHUNK_BYTES)
+            self._waiting = b""
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the file ends within compressed data")
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor().decompressobj()
+            self._text = self._frame.decompress(data)
+            if self._frame.eof:
+                self._waiting, self._frame = self._frame.unused_data, None
+        count = min(len(buffer), len(self._text))
+        buffer[:count], self._text = self._text[:count], self._text[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 _OPENERS: dict[str | None, Callable[[str], BinaryIO]] = {

@@ -102,7 +102,13 @@ def generator_config_in(
 
 
 def joined(subfolder: str | None, folder: str) -> str:
-    """A folder below another, in the notation of the Hub."""
+    """Name a folder below another, in the notation of the Hub.
+
+    Raises:
+        ValueError: for a name that leads out of the other.
+    """
+    if folder.startswith(("/", "\\", "~")) or ":" in folder or ".." in folder.replace("\\", "/").split("/"):
+        raise ValueError(f"{GENERATOR_SUBFOLDER} is {folder!r}; it must name a folder within the release")
     return f"{subfolder}/{folder}" if subfolder else folder
 
 

@@ -91,11 +91,26 @@ _LOOPS = {
     )
     for kind, values in (("probability", "logits.sigmoid()"), ("energy", "logits"))
 }
+# The first bytes of every PNG.
+_PNG = b"\x89PNG\r\n\x1a\n"
 # How many texts a card names.
 _NAMES = 10
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _HUB_NAME = re.compile(rf"{_HUB_ID.pattern}(?:@[\w.%-]+)?(?:/[\w./-]+)?")
 _LEAK = re.compile(r"(?<![\w./:])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/|`]+[\\/])+[^\s\\/|`]+|\bhf_[A-Za-z0-9]{20,}")
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a file that is not a PNG, or a link to a file elsewhere: its content would go into a release.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        raise ValueError(f"{path} is a link to {path.resolve()}; a release takes no files from elsewhere")
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            raise ValueError(f"{path} is not a PNG; a release takes the picture of the run's curves and nothing else")
 
 
 def release_facts(folder: Path) -> dict[str, Any]:
@@ -166,6 +181,7 @@ def write_model_card(
         left_out=left_out,
     )
     if has_curves:
+        check_picture(Path(curves))
         shutil.copyfile(curves, folder / CURVES)
     (folder / CARD).write_text(card, encoding="utf-8")
     return folder / CARD

@@ -72,7 +72,9 @@ def bare(value: Any) -> str:
 
 def one_line(value: Any) -> str:
     """Plain text that cannot break a table."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    text = " ".join(str(value).split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    # Links and pictures of a record's own would be live in the card.
+    return text.replace("](", "&#93;(").replace("][", "&#93;&#91;").replace("![", "!&#91;")
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
