@@ -137,7 +137,7 @@ model.push_to_hub("lab/pair", tokenizer=AutoTokenizer.from_pretrained({joint!r})
 def test_without_the_package_it_is_what_transformers_does(hub, joint, tmp_path):
     # As it travels to the Hub: flat siblings under another name.
     (tmp_path / "remote").mkdir()
-    for path in Path(modeling_electra_rtd.__file__).parent.glob("*.py"):
+    for path in Path(modeling_electra_rtd.__file__).parent.joinpath("model").glob("*.py"):
         (tmp_path / "remote" / path.name).write_bytes(path.read_bytes())
     done = run_stranger(hub.address, tmp_path, REMOTE.format(folder=str(tmp_path), joint=str(joint)))
     assert done.returncode == 0, done.stderr[-3000:]
