@@ -90,6 +90,7 @@ for name in ("curves", "confusion", "runs"):
 """
 
 
+@pytest.mark.slow
 def test_the_backend_and_the_figures_of_the_user_stay_as_they_are(tmp_path):
     # The folder that the package of this test lies in, from another folder.
     environment = os.environ | {"PYTHONPATH": os.getcwd()}

@@ -160,6 +160,7 @@ def test_lines_of_the_cards_run(releases, monkeypatch, capsys):
             assert len(json.loads(printed.replace("'", '"'))) == 10
 
 
+@pytest.mark.slow
 def test_a_release_is_verified_and_a_dry_push_of_it_passes(releases, tmp_path, monkeypatch, capsys):
     root, _ = releases
     name = "modernbert-all_tokens_mlm-masked_lm"

@@ -32,6 +32,7 @@ def examples(path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_repository_from_its_making_to_its_end(hub, client, tmp_path):
     pair = tiny_pair("electra")
     pair.save_pretrained(tmp_path / "joint")

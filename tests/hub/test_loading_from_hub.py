@@ -277,6 +277,7 @@ def test_a_generator_on_the_hub_is_no_discriminator(online):
     assert "holds no generator" in online[refused, "evaluate"]["error"]
 
 
+@pytest.mark.slow
 def test_offline_what_is_cached_loads_without_a_request(lab, online):
     moved = json.loads((lab.folder / "deep-tuned" / "asked.json").read_text())
     commit, moved["model_from_hub"]["commit"] = moved["model_from_hub"]["commit"], "0" * 40
