@@ -17,7 +17,7 @@ help:
 	@echo "make quickstart   corpus, tokenizer, pre-training, fine-tuning and export, offline, in minutes on two cores"
 	@echo "make test         the test suite: no network, no user settings, two processes"
 	@echo "make test-oldest  the same with the lowest supported versions, make test-newest with the newest there are"
-	@echo "make quality      lint and formatting, checked; the documentation built, where no link may lead nowhere"
+	@echo "make quality      lint, formatting and types, checked; the documentation built, where no link may lead nowhere"
 	@echo "make format       lint and formatting, repaired"
 	@echo "make docs         the documentation, into site/"
 	@echo "make release      build, and check the wheel in a clean environment; uploads nothing (RELEASE.md)"
@@ -60,6 +60,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict
 quality: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
+	"$(VENV)/bin/mypy"
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(MKDOCS) --site-dir "$$folder"
 
 format: $(INSTALLED)
@@ -71,5 +72,5 @@ docs: $(INSTALLED)
 	@echo "the documentation is in site/index.html"
 
 clean:
-	rm -rf "$(VENV)" .venv-oldest .venv-newest build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" .venv-oldest .venv-newest build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -151,7 +151,7 @@ def quickstart_documents() -> list[str]:
 def unigram_loss(blocks: Path) -> float:
     """What guessing held-out tokens by how often training has them costs, in nats a token; special tokens left out."""
     tokenizer = load_tokenizer(str(blocks / TOKENIZER))
-    counts = {split: Counter() for split in ("train", "validation")}
+    counts: dict[str, Counter[int]] = {split: Counter() for split in ("train", "validation")}
     for split, counter in counts.items():
         for row in load_blocks(str(blocks), split, tokenizer):
             counter.update(row["input_ids"])
@@ -234,7 +234,7 @@ def _show(folder: Path, console: Console) -> None:
     held_out = load_blocks(str(folder / "blocks"), "validation", tokenizer)
     for number in range(min(_SENTENCES, len(held_out))):
         row = held_out[number * len(held_out) // _SENTENCES]
-        text = tokenizer.decode(row["input_ids"][1 : min(48, row["document_lengths"][0]) - 1])
+        text: Any = tokenizer.decode(row["input_ids"][1 : min(48, row["document_lengths"][0]) - 1])
         tokens = inspect_text(model, tokenizer, text)
         render_terminal(tokens, console)
         if number == 0:

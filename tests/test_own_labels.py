@@ -63,7 +63,7 @@ def test_kinds():
     assert inferred_kind([["a"], []], "labels", reads_lists=False) == "multi_label_classification"
     assert inferred_kind([["a"], []], "labels", reads_lists=True) == "tagging"
     assert inferred_kind(["0.5", "1"], "labels", reads_lists=False) == "regression"
-    with pytest.raises(ValueError, match=r"holds 'joy\|rage' beside 'joy', 'rage': several labels\? write them"):
+    with pytest.raises(ValueError, match=r"holds 'joy\|rage' next to 'joy', 'rage': several labels\? write them"):
         inferred_kind(["joy", "rage", "joy|rage"], "labels", reads_lists=False)
     with pytest.raises(ValueError, match="holds tags of several tokens in one text, such as 'B-PER I-PER O'"):
         inferred_kind(["B-PER I-PER O", "O O"], "labels", reads_lists=False)

@@ -34,7 +34,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     record = pretrain(recipe, resume=arguments.resume)
     if recipe.training.process_index == 0:
-        folder = Path(recipe.training.output_dir)
+        folder = Path(recipe.values["training"]["output_dir"])
         _print_metrics({name.removeprefix("eval_"): value for name, value in record["held_out"].items()})
         # A run that is over before its first log has none.
         curves = f", curves in {folder / CURVES}" if (folder / CURVES).is_file() else ""

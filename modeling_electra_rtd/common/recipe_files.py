@@ -87,7 +87,8 @@ def _loaded(text: str) -> Any:
     """
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {event.start_mark.line + 1}: *{event.anchor} is an alias; write the value itself")
+            line = 0 if event.start_mark is None else event.start_mark.line
+            raise ValueError(f"line {line + 1}: *{event.anchor} is an alias; write the value itself")
     waiting = [yaml.compose(text, Loader=yaml.SafeLoader)]
     while waiting:
         node = waiting.pop()

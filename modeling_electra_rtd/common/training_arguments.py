@@ -100,7 +100,10 @@ class ElectraRtdTrainingArguments(TrainingArguments):
             "and fp16."
         },
     )
-    bf16: bool | None = field(default=None, metadata={"help": "As precision; True and False win over auto."})
+    # None: nobody has chosen.
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "As precision; True and False win over auto."}
+    )
     evaluation_blocks: int | None = field(
         default=2048, metadata={"help": "Held-out blocks used at every evaluation; None takes all of them."}
     )

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -147,7 +148,8 @@ def _write_original(source: str, tokenizer: str | None, folder: Path) -> None:
 
 
 def _check_written(prefix: Path, model: ElectraRtdForPreTraining) -> None:
-    written, _ = read_pair(TensorBundle(prefix), model.config)
+    config: Any = model.config
+    written, _ = read_pair(TensorBundle(prefix), config)
     for name, value in written.state_dict().items():
         if not torch.equal(value, model.state_dict()[name].float()):
             raise RuntimeError(f"{prefix} differs from the pair: {name}")

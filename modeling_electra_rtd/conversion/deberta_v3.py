@@ -137,7 +137,7 @@ def _matrix(role: str, weights: Mapping[str, Tensor], name: str) -> tuple[int, i
         raise ValueError(f"the {role} has no {name}; it is no DeBERTa")
     if found.dim() != 2:
         raise ValueError(f"the {role}'s {name} has shape {list(found.shape)}; it must be a matrix")
-    return tuple(found.shape)
+    return found.shape[0], found.shape[1]
 
 
 def _transform_shapes(width: int) -> dict[str, tuple[int, ...]]:

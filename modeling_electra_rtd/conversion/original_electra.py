@@ -144,8 +144,9 @@ def original_variables(model: ElectraRtdForPreTraining) -> dict[str, numpy.ndarr
     Raises:
         ValueError: in one line, for a pair that the original cannot build.
     """
-    _check_representable(model.config)
-    scopes = next(owned for owned, sharing in _SHARING.items() if sharing == model.config.embedding_sharing)
+    config: Any = model.config
+    _check_representable(config)
+    scopes = next(owned for owned, sharing in _SHARING.items() if sharing == config.embedding_sharing)
     encoder, embeddings = (_GENERATOR if owned else _DISCRIMINATOR for owned in scopes)
     variables: dict[str, numpy.ndarray] = {}
     for name, weight in model.state_dict().items():
@@ -161,7 +162,8 @@ def original_variables(model: ElectraRtdForPreTraining) -> dict[str, numpy.ndarr
 
 def hyperparameters(config: ElectraRtdConfig) -> dict[str, Any]:
     """What the original's `--hparams` has to say to build a pair of these sizes with this objective."""
-    discriminator, generator = config.discriminator_config, config.generator_config
+    discriminator: Any = config.discriminator_config
+    generator: Any = config.generator_config
     width, layers = discriminator.hidden_size, discriminator.num_hidden_layers
     size = next((name for name, values in _SIZES.items() if values == (width, layers)), "small")
     derived = {
@@ -270,7 +272,8 @@ def _check_representable(config: ElectraRtdConfig) -> None:
         found = getattr(config, name)
         if found not in values:
             raise ValueError(f"the original code has no {name} {found!r}; allowed: {', '.join(map(repr, values))}")
-    discriminator, generator = config.discriminator_config, config.generator_config
+    discriminator: Any = config.discriminator_config
+    generator: Any = config.generator_config
     same = {"model_type": "electra", "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0}
     # As it derives a generator; one that is the discriminator's own encoder has that one's sizes.
     derived = {

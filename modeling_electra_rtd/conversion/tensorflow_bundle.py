@@ -140,7 +140,7 @@ def write_bundle(prefix: str | os.PathLike, tensors: Mapping[str, numpy.ndarray]
         for name in sorted(tensors, key=str.encode):
             array = numpy.ascontiguousarray(tensors[name])
             content = array.reshape(-1).view(numpy.uint8)
-            file.write(content)
+            file.write(content.data)
             shape = b"".join(_bytes(2, _number(1, size)) for size in numpy.shape(tensors[name]))
             records.append(
                 (
@@ -156,12 +156,12 @@ def write_bundle(prefix: str | os.PathLike, tensors: Mapping[str, numpy.ndarray]
             offset += len(content)
     table, handles = b"", []
     for block in (records, []):
-        content = _block(block)
-        handles.append(_varint(len(table)) + _varint(len(content)))
-        table += _with_trailer(content)
-    content = _block([(records[-1][0], handles[0])])
-    handles.append(_varint(len(table)) + _varint(len(content)))
-    table += _with_trailer(content)
+        written = _block(block)
+        handles.append(_varint(len(table)) + _varint(len(written)))
+        table += _with_trailer(written)
+    written = _block([(records[-1][0], handles[0])])
+    handles.append(_varint(len(table)) + _varint(len(written)))
+    table += _with_trailer(written)
     table += (handles[1] + handles[2]).ljust(_FOOTER_SIZE - 8, b"\0") + struct.pack("<Q", _MAGIC)
     Path(str(prefix) + INDEX).write_bytes(table)
     name = Path(prefix).name
@@ -233,6 +233,7 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Numbers and values of a protocol buffer's fields, in their order."""
     position = 0
+    value: Any
     while position < len(data):
         tag, position = _read_varint(data, position)
         kind = tag & 7

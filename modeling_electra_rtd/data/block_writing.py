@@ -140,7 +140,8 @@ class _SplitWriter:
         self._counts = self._counts._replace(
             documents=self._counts.documents + 1,
             tokens=self._counts.tokens + len(token_ids),
-            unknown_tokens=self._counts.unknown_tokens + token_ids.count(self._unk_token_id),
+            unknown_tokens=self._counts.unknown_tokens
+            + (0 if self._unk_token_id is None else token_ids.count(self._unk_token_id)),
         )
         self._pending += self._packer.add(token_ids)
         if len(self._pending) >= BLOCKS_PER_BATCH:

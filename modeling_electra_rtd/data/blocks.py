@@ -116,6 +116,7 @@ def prepare_blocks(
             shares = share_files([file.path for file in files], documents)
         else:
             sources = [{"dataset": dataset, "name": dataset_name, "split": dataset_split}]
+            assert dataset is not None
             shares = share_dataset(dataset, dataset_name, dataset_split)
         reports = _write_shares(shares, settings, folder, processes, progress)
         counts = _assemble(reports, max_length, folder)

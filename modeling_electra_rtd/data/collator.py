@@ -102,10 +102,11 @@ class BlockCollator:
             filled = int(document_lengths.sum())
             document_ids[number, :filled] = np.repeat(np.arange(1, len(document_lengths) + 1), document_lengths)
             position_ids[number, :filled] = np.arange(filled) - np.repeat(starts, document_lengths)
-        batch = {"input_ids": input_ids, "document_ids": document_ids, "position_ids": position_ids}
+        batch: dict[str, Any] = {"input_ids": input_ids, "document_ids": document_ids, "position_ids": position_ids}
         if self.continues_word is not None:
             batch["word_starts"] = ~self.continues_word[input_ids]
         if self.corruption_seed is not None:
+            assert self.number_of_uniforms is not None
             count = self.number_of_uniforms(shape[1])
             batch["corruption_uniforms"] = np.stack(
                 [

@@ -37,7 +37,8 @@ def remark_on_unknown_tokens(
 
 def own_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Special tokens of a user's own, which texts hold, and their ids."""
-    return {token: tokenizer.convert_tokens_to_ids(token) for token in own_special_tokens(tokenizer)}
+    vocabulary = tokenizer.get_vocab()
+    return {token: vocabulary[token] for token in own_special_tokens(tokenizer)}
 
 
 def remark_on_control_tokens(written: Counter[str]) -> None:

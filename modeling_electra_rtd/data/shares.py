@@ -95,7 +95,7 @@ def share_files(paths: Iterable[str], documents: str = "blank_line") -> list[Sha
     paths = list(paths)
     total = sum(os.path.getsize(path) for path in paths)
     share_bytes = max(SHARE_BYTES, -(-total // MAXIMUM_SHARES))
-    shares: list[Share] = [[]]
+    shares: list[list[FileSlice]] = [[]]
     room = share_bytes
     for piece in itertools.chain.from_iterable(cut_file(path, documents, share_bytes) for path in paths):
         if room <= 0:
@@ -103,7 +103,7 @@ def share_files(paths: Iterable[str], documents: str = "blank_line") -> list[Sha
             room = share_bytes
         shares[-1].append(piece)
         room -= piece.size
-    return shares
+    return list(shares)
 
 
 def whole_file(path: str) -> FileSlice:

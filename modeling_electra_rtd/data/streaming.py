@@ -76,6 +76,7 @@ def stream_blocks(
             logger.warning("%s", hint)
         shares = share_files(paths, documents)
     else:
+        assert dataset is not None
         shares = share_dataset(dataset, dataset_name, dataset_split)
     stream = IterableDataset.from_generator(
         _blocks_of_shares,

@@ -196,7 +196,7 @@ def _open_parquet(path: str, columns: list[str] | None) -> tuple[list[str], Iter
     check_compression(path)
     try:
         # Parquet is read from its end, which a compressed file would have to be decompressed for again and again.
-        source = path
+        source: str | io.BytesIO = path
         if compression(path):
             with open_bytes(path) as compressed:
                 source = io.BytesIO(compressed.read())

@@ -124,7 +124,7 @@ class _Frames(io.RawIOBase):
         super().close()
 
 
-_OPENERS: dict[str | None, Callable[[str], BinaryIO]] = {
+_OPENERS: dict[str | None, Callable[[str], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,

@@ -5,6 +5,7 @@ import json
 import logging
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -45,7 +46,7 @@ def load_tokenizer(name_or_path: str | ModelReference) -> PreTrainedTokenizerFas
     name_or_path = reference.text
     try:
         if vocabulary_file.name == "vocab.txt" and reference.find("tokenizer_config.json", "config.json") is None:
-            tokenizer = _from_vocabulary_file(vocabulary_file)
+            tokenizer: Any = _from_vocabulary_file(vocabulary_file)
         else:
             tokenizer = AutoTokenizer.from_pretrained(reference.name, **reference.arguments)
     except Exception as error:  # files, JSON, the Hub client: each has exceptions of its own, some many lines long

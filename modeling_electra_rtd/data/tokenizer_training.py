@@ -114,7 +114,7 @@ def _word_pieces(
 
     for is_exact in (False, True):
         normalizer = _normalizer("wordpiece", lowercase, strip_accents)
-        pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        pre_tokenizer: pre_tokenizers.PreTokenizer = pre_tokenizers.BertPreTokenizer()
         alphabet = characters.alphabet(normalizer, pre_tokenizer, vocab_size - len(SPECIAL_TOKENS), is_exact)
         _check_alphabet(alphabet, vocab_size)
         if characters.has_long_words:
@@ -176,7 +176,7 @@ def _check_alphabet(alphabet: Alphabet, vocab_size: int) -> None:
 def _normalizer(algorithm: str, lowercase: bool, strip_accents: bool) -> normalizers.Normalizer:
     if algorithm == "wordpiece":
         return normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    steps = [normalizers.NFKC()]
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
     if strip_accents:
         # Composed again: Korean syllables would stay in pieces.
         steps += [normalizers.NFKD(), normalizers.StripAccents(), normalizers.NFC()]
@@ -193,7 +193,9 @@ def _untrained(
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(min_frequency=min_frequency, initial_alphabet=alphabet, **common)
+        trainer: trainers.Trainer = trainers.BpeTrainer(
+            min_frequency=min_frequency, initial_alphabet=alphabet, **common
+        )
     else:
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

@@ -145,7 +145,7 @@ class UnknownTally:
         """
         if self._has_spoken:
             return
-        self.unknown += token_ids.count(self._unk_token_id)
+        self.unknown += 0 if self._unk_token_id is None else token_ids.count(self._unk_token_id)
         self.tokens += len(token_ids)
         if self.tokens >= self._next_look:
             self._next_look = 2 * self.tokens

@@ -20,7 +20,7 @@ def run_tasks(
     function: Callable[..., Any],
     tasks: Sequence[tuple],
     processes: int,
-    report: Callable[[int], None],
+    report: Callable[[int], object],
 ) -> list[Any]:
     """Call `function(*task, report)` for every task, in as many processes as there are tasks for; results in order.
 

@@ -27,7 +27,8 @@ def learning_rate_exponents(model: PreTrainedModel, last_layer_exponent: int = 1
     """
     is_with_decoder = getattr(model.config, "is_encoder_decoder", False)
     encoder = model.get_encoder() if is_with_decoder else model.base_model
-    depth = getattr(encoder.config, "num_hidden_layers", None)
+    # No stack has no layers, so a config that does not say how many matches none.
+    depth: int = getattr(encoder.config, "num_hidden_layers", 0) or -1
     stacks = [name for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if encoder is model or len(stacks) != 1:
         raise ValueError(

@@ -31,10 +31,11 @@ def inferred_kind(labels: list[Any], column: str, reads_lists: bool) -> str:
     """
     if any(isinstance(value, list) for value in labels):
         return "tagging" if reads_lists else "multi_label_classification"
-    numbers = [_as_number(value) for value in labels]
-    if None not in numbers and not all(number.is_integer() for number in numbers if math.isfinite(number)):
+    numbers = [number for value in labels if (number := _as_number(value)) is not None]
+    are_numbers = len(numbers) == len(labels)
+    if are_numbers and not all(number.is_integer() for number in numbers if math.isfinite(number)):
         return "regression"
-    if None not in numbers:
+    if are_numbers:
         different = len(set(numbers))
         if different > _MAXIMUM_INTEGER_CLASSES:
             raise ValueError(

@@ -54,8 +54,8 @@ def own_task(
     """
     if validation_file is None:
         raise ValueError("no validation split: give --validation-file with labelled examples that are not trained on")
-    paths = {"train": train_file, "validation": validation_file, "test": test_file}
-    paths = {split: path for split, path in paths.items() if path is not None}
+    given_files = {"train": train_file, "validation": validation_file, "test": test_file}
+    paths = {split: path for split, path in given_files.items() if path is not None}
     for path in paths.values():
         if not Path(path).is_file():
             raise ValueError(f"{path}: no such file")
@@ -134,8 +134,8 @@ def _task_from_tables(
         kind=found.name,
         text_columns=tuple(own.texts),
         labels=classes or None,
-        metric=found.metric,
-        headline=found.headline,
+        metric=str(found.metric),
+        headline=str(found.headline),
         folder=".",
         files={},
     )

@@ -62,7 +62,7 @@ def kind_options(values: dict[str, Any], task: Task) -> tuple[dict[str, Any], di
 
 
 def _any_kind() -> type:
-    fields = {}
+    fields: dict[str, tuple[str, Any, Any]] = {}
     for kind in KINDS.values():
         hints = typing.get_type_hints(kind)
         fields |= {name: (name, hints[name], item.default) for name, item in kind.options().items()}

@@ -206,7 +206,7 @@ def _write(run: TaskRun, record: dict[str, Any]) -> None:
     files = {
         "test": task.submission,
         "test_mismatched": task.submission.replace("-m.", "-mm."),
-        "diagnostics": TASKS["ax"].submission,
+        "diagnostics": str(TASKS["ax"].submission),
     }
     for split, name in files.items():
         if split in run.examples and "index" in run.examples[split].column_names:

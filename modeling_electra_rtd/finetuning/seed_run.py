@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 from datasets import Dataset, concatenate_datasets
 from transformers import EarlyStoppingCallback, PreTrainedConfig, PreTrainedTokenizerBase
@@ -70,14 +69,15 @@ class TaskRun:
         # A bare tokenizer.json does not say that its model has segments; the second text of a pair is one.
         if getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" not in tokenizer.model_input_names:
             tokenizer.model_input_names = [*tokenizer.model_input_names, "token_type_ids"]
+        longest = self.values["max_length"]
         self.kind = KINDS[task.kind](
             task=task,
             labels=tuple(data.labels),
             tokenizer=reading_tokenizer(tokenizer),
-            max_length=min(self.settings.max_length, longest_row(config) or sys.maxsize),
+            max_length=min(longest, longest_row(config) or sys.maxsize),
             **self.options,
         )
-        if self.kind.max_length < self.settings.max_length:
+        if self.kind.max_length < longest:
             logger.warning(
                 f"max_length is {self.settings.max_length}; {checkpoint} has {self.kind.max_length} positions, and so "
                 "many are read"
@@ -206,12 +206,12 @@ class TaskRun:
         ranked = features.select(order).remove_columns(
             [name for name in self.kind.label_names if name in features.column_names]
         )
-        outputs = trainer.predict(ranked).predictions
+        outputs: Any = trainer.predict(ranked).predictions
         back = np.argsort(order, kind="stable")
         outputs = tuple(part[back] for part in outputs) if isinstance(outputs, tuple) else outputs[back]
         return self.kind.predictions(outputs, features, self.examples[split])
 
-    def trainer(self, model: torch.nn.Module, arguments: FinetuningArguments) -> FinetuningTrainer:
+    def trainer(self, model: Any, arguments: FinetuningArguments) -> FinetuningTrainer:
         """A trainer of a model with this task's data and scores."""
 
         def score(trainer: FinetuningTrainer) -> dict[str, float]:

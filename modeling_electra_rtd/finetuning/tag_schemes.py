@@ -22,12 +22,13 @@ def entity_scheme(sentences: Iterable[Sequence[str]]) -> str | None:
     """
     sentences = [list(tags) for tags in sentences]
     tags = {tag for row in sentences for tag in row}
-    matches = {tag: _TAG.match(tag) for tag in tags - _OUTSIDE}
-    if not matches or not all(matches.values()):
+    inside = tags - _OUTSIDE
+    matches = [match for tag in inside if (match := _TAG.match(tag)) is not None]
+    if not inside or len(matches) < len(inside):
         return None
-    letters = {match[1] for match in matches.values()}
-    if any(match[2] is None for match in matches.values()):
-        typed = any(match[2] is not None for match in matches.values())
+    letters = {match[1] for match in matches}
+    if any(match[2] is None for match in matches):
+        typed = any(match[2] is not None for match in matches)
         if typed or not any(scheme - {"O"} <= letters for scheme in _BARE):
             return None
     # Inside, end and single alone are letters that parts of speech begin with too, but those have no "O".

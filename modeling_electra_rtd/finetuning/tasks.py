@@ -1,6 +1,8 @@
 """The table of tasks. Adding a task is adding a row."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..model.suggestions import nearest
 
@@ -17,7 +19,7 @@ class SplitFile:
     """
 
     names: tuple[str, ...]
-    columns: dict[str, str | int | tuple[str, ...]] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,17 @@ def _glue(name: str, folder: str, **row) -> Task:
 
 
 def _splits(
-    columns: dict[str, str | int | tuple[str, ...]],
+    columns: Mapping[str, Any],
     train: tuple[str, ...] = ("train.tsv",),
     validation: tuple[str, ...] = ("dev.tsv",),
     test: tuple[str, ...] = ("test.tsv",),
-    test_columns: dict[str, str | int | tuple[str, ...]] | None = None,
+    test_columns: Mapping[str, Any] | None = None,
 ) -> dict[str, SplitFile]:
     unlabelled = {key: value for key, value in columns.items() if key != "label"}
     return {
         "train": SplitFile(train, columns),
         "validation": SplitFile(validation, columns),
-        "test": SplitFile(test, {"index": "index"} | (unlabelled if test_columns is None else test_columns)),
+        "test": SplitFile(test, {"index": "index", **(unlabelled if test_columns is None else test_columns)}),
     }
 
 

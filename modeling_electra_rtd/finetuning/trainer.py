@@ -41,19 +41,22 @@ class FinetuningTrainer(Seq2SeqTrainer):
         args.label_names = list(label_names)
         super().__init__(args=args, **kwargs)
         self._score = score
+        self._target_name = next(iter(label_names))
         self._loss = loss
         # No keyword of the loss reaches the model: its plain mean is what compute_loss starts from.
         self.model_accepts_loss_kwargs = False
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(self.args, self.model)
+            network: Any = self.model
+            arguments: Any = self.args
+            optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, network)
             groups = layerwise_groups(
-                self.accelerator.unwrap_model(self.model),
-                self.args.learning_rate,
-                self.args.layerwise_lr_decay,
-                self.args.weight_decay,
-                self.args.last_layer_exponent,
+                self.accelerator.unwrap_model(network),
+                arguments.learning_rate,
+                arguments.layerwise_lr_decay,
+                arguments.weight_decay,
+                arguments.last_layer_exponent,
             )
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
@@ -63,7 +66,7 @@ class FinetuningTrainer(Seq2SeqTrainer):
         model: nn.Module,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         outputs = model(**inputs)
         if self.label_smoother is not None:
@@ -86,15 +89,15 @@ class FinetuningTrainer(Seq2SeqTrainer):
         return metrics
 
     def _targets(self, batch: dict[str, Tensor]) -> Tensor:
-        labels = batch[self.args.label_names[0]]
+        labels = batch[self._target_name]
         # A score of -100 is a score; only class ids are marked as no target by it.
         is_target = torch.ones_like(labels) if labels.is_floating_point() else labels.ne(-100)
         return is_target.sum()
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
-        if not batch_samples or any(self.args.label_names[0] not in batch for batch in batch_samples):
+        if not batch_samples or any(self._target_name not in batch for batch in batch_samples):
             return None
-        count = sum(self._targets(batch) for batch in batch_samples).to(device)
+        count = torch.stack([self._targets(batch) for batch in batch_samples]).sum().to(device)
         return self.accelerator.gather(count).sum()
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
@@ -102,7 +105,7 @@ class FinetuningTrainer(Seq2SeqTrainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return ShuffledBatches(sampler, seed) if isinstance(sampler, LengthGroupedSampler) else sampler
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
+    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         # Grouping by length is for training; predictions come back in the order of the features.
         return SequentialSampler(eval_dataset)
 

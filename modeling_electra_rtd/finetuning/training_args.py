@@ -41,7 +41,7 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Warm-up in optimizer steps, or as a fraction of all steps when below 1."}
     )
-    num_train_epochs: float | None = field(
+    num_train_epochs: float | None = field(  # type: ignore[assignment]  # None: the task says
         default=None, metadata={"help": "None takes the task's: 3; RTE and STS-B 10; question answering 2."}
     )
     max_length: int | None = field(
@@ -65,7 +65,10 @@ class FinetuningArguments(Seq2SeqTrainingArguments):
         default="auto",
         metadata={"help": "auto takes the faster of fp32 and bf16, by a measurement; or one of them."},
     )
-    bf16: bool | None = field(default=None, metadata={"help": "As precision; True and False win over auto."})
+    # None: nobody has chosen.
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "As precision; True and False win over auto."}
+    )
     attn_implementation: str | None = field(
         default=None,
         metadata={"help": "None: the model's own. On a CPU sdpa and eager are computed as matrix products."},

@@ -97,8 +97,9 @@ class Totals:
             self.lines += 1
             self.tokens += score.tokens
             self.unknown += score.unknown
-            if score.total is not None:
-                scored, total = scored + 1, total + scorer.score_of(score)
+            value = scorer.score_of(score)
+            if value is not None:
+                scored, total = scored + 1, total + value
                 self.mean_score = total / scored
 
 
@@ -108,7 +109,7 @@ def score_file(
     output: str | None = None,
     text_column: str = "text",
     progress: bool = True,
-    **arguments: bool | int | str | None,
+    **arguments: Any,
 ) -> Totals:
     """Score every line of a text file, or every row of a table.
 

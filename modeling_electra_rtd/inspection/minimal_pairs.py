@@ -38,6 +38,7 @@ class Outcomes:
         # One text read twice, in batches of other lengths, differs in the last digits.
         is_same = better.text == worse.text
         for name, one, other in (("sum", better.total, worse.total), ("mean", better.mean, worse.mean)):
+            assert one is not None and other is not None
             self.wins[name] += one > other and not is_same
             self.ties[name] += one == other or is_same
 
@@ -59,7 +60,7 @@ def score_pairs(
     group_by: Sequence[str] = (),
     json_file: str | None = None,
     progress: bool = True,
-    **arguments: bool | int | str | None,
+    **arguments: Any,
 ) -> dict[str, Any]:
     """Score the pairs of a table.
 
@@ -86,7 +87,8 @@ def score_pairs(
         check_new_file(json_file)
     path = file_to_score(file)
     scorer = load_scorer(model, **arguments)
-    overall, groups = Outcomes(), {column: {} for column in group_by}
+    overall = Outcomes()
+    groups: dict[str, dict[str, Outcomes]] = {column: {} for column in group_by}
     rows: deque[dict[str, str]] = deque()
 
     def texts() -> Iterator[str]:

@@ -31,7 +31,7 @@ class DiscriminatorLoader:
         stock = MODEL_FOR_PRETRAINING_MAPPING_NAMES.get(config.model_type)
         has_head = stock == discriminator_architecture_of(config.model_type) and not is_joint(objective_of(config))
         is_stock = stock is not None and (has_head or not is_backbone(config))
-        model_class = AutoModelForPreTraining if is_stock else ElectraRtdDiscriminator
+        model_class: Any = AutoModelForPreTraining if is_stock else ElectraRtdDiscriminator
         arguments["trust_remote_code"] = False
         with without_loading_reports():
             model, report = model_class.from_pretrained(name_or_path, output_loading_info=True, **arguments)
@@ -52,4 +52,4 @@ PIPELINE_REGISTRY.register_pipeline(
 )
 # With it, `save_pretrained` of the pipeline would copy its file into the checkpoint and name it in the config; what
 # is saved here stays a native checkpoint.
-del ReplacedTokenDetectionPipeline._registered_impl
+delattr(ReplacedTokenDetectionPipeline, "_registered_impl")

@@ -114,9 +114,10 @@ def load_scorer(model: str, bf16: bool | None = None, objective: str | None = No
     tokenizer = load_tokenizer(reference)
     discriminator = DiscriminatorLoader.from_pretrained(reference.name, **reference.arguments)
     _check_objective(objective)
-    if bf16 is None:
-        bf16 = False if _is_sum(objective or objective_trained(discriminator)) else "auto"
-    scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=bf16, objective=objective, **arguments)
+    precision: bool | str | None = bf16
+    if precision is None:
+        precision = False if _is_sum(objective or objective_trained(discriminator)) else "auto"
+    scorer = Scorer(model=discriminator, tokenizer=tokenizer, bf16=precision, objective=objective, **arguments)
     if scorer.device.type == "cpu":
         # For its attention: matrix products are faster than the fused kernel on rows as short as sentences.
         use_cpu_layers(discriminator)

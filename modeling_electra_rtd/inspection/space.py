@@ -10,7 +10,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, SpaceCardData
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, SpaceCardData
 from transformers.utils import logging
 
 from ..common.references import check_repo_id
@@ -111,19 +111,26 @@ def push_space(space_id: str, repo_id: str, private: bool | None = None) -> str:
     is_new = False
     try:
         if not patiently(lambda: api.repo_exists(space_id, repo_type="space"), space_id):
-            new = {"repo_type": "space", "space_sdk": "gradio", "private": private}
-            patiently(lambda: api.create_repo(space_id, **new), space_id)
+            patiently(
+                lambda: api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private), space_id
+            )
             is_new = True
         parent = api.space_info(space_id).sha
         there = api.tree(space_id, parent, repo_type="space")
         stale = [name for name in there if name.startswith(f"{_PACKAGE.name}/") and name not in files]
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationAdd(path, content) for path, content in files.items()),
             *map(CommitOperationDelete, stale),
         ]
-        where = {"repo_type": "space", "parent_commit": parent}
         commit = patiently(
-            lambda: api.create_commit(space_id, operations, commit_message=f"Demo of {repo_id}", **where), space_id
+            lambda: api.create_commit(
+                space_id,
+                operations,
+                commit_message=f"Demo of {repo_id}",
+                repo_type="space",
+                parent_commit=parent,
+            ),
+            space_id,
         )
     except FAILURES as error:
         if is_new:
@@ -151,7 +158,7 @@ def _modules() -> dict[Path, set[str]]:
             if isinstance(node, ast.Import):
                 found[path] |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                found[path].add(node.module.split(".")[0])
+                found[path].add((node.module or "").split(".")[0])
             elif isinstance(node, ast.ImportFrom):
                 # `from ..a.b import c`: c is a name of module a/b.py, or a module of folder a/b.
                 base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))

@@ -146,6 +146,10 @@ class ReplacedTokenDetectionPipeline(ChunkPipeline):
             energies (Electric), which `logits` returns.
     """
 
+    # The base class allows for pipelines without them.
+    model: Any
+    tokenizer: Any
+
     _load_processor = False
     _load_image_processor = False
     _load_video_processor = False

@@ -181,6 +181,7 @@ def write_model_card(
         left_out=left_out,
     )
     if has_curves:
+        assert curves is not None
         check_picture(Path(curves))
         shutil.copyfile(curves, folder / CURVES)
     (folder / CARD).write_text(card, encoding="utf-8")

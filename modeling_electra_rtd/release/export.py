@@ -20,7 +20,7 @@ from .write import check_finite, write_release
 def export(
     checkpoint: str,
     output_dir: str,
-    run_record: str | None = None,
+    run_record: str | Path | None = None,
     results: list[str] | None = None,
     language: list[str] | None = None,
     license: str | None = None,
@@ -83,9 +83,13 @@ def verify_release(model: ElectraRtdForPreTraining, root: Path) -> dict[str, Any
     with torch.no_grad():
         ours = {"root": model.encoder(ids).last_hidden_state}
         if model.config.has_masked_lm_generator:
-            ours["generator"] = model.generator(ids).logits
+            generator = model.generator
+            assert generator is not None
+            ours["generator"] = generator(ids).logits
         if model.config.objective_spec.has_masked_lm_head:
-            ours["masked LM"] = model.heads.predict(ours["root"])
+            predict = model.heads.predict
+            assert predict is not None
+            ours["masked LM"] = predict(ours["root"])
         if model.config.to_dict()["architectures"] == ["ElectraForPreTraining"]:
             ours["discriminator"] = model.discriminate(ids)
     sums = {name: value.double().abs().sum().item() for name, value in ours.items()}

@@ -43,8 +43,9 @@ def push_model(
         folder = Path(scratch) / repo_id.rpartition("/")[2]
         folder.mkdir()
         write_carded_release(model, tokenizer, folder, tags=tags, repo_id=repo_id if "/" in repo_id else None)
-        for path in folder.rglob("*.safetensors") if max_shard_size is not None else ():
-            if path.stat().st_size > convert_file_size_to_int(max_shard_size):
+        limit = None if max_shard_size is None else convert_file_size_to_int(max_shard_size)
+        for path in folder.rglob("*.safetensors"):
+            if limit is not None and path.stat().st_size > limit:
                 raise ValueError(
                     f"max_shard_size is {max_shard_size!r}, but {path.relative_to(folder)} has "
                     f"{path.stat().st_size:,} bytes; a release holds each network in one file"
@@ -81,10 +82,10 @@ def write_carded_release(
         objective = model.config.objective_fields()
         write_model_card(folder, tags=tags, repo_id=repo_id, objective=objective, **card)
         return
-    role = "generator" if role == "stock" else role
-    data = ModelCardData(library_name="transformers", tags=["replaced-token-detection", role, *tags])
+    name = "generator" if role == "stock" else role
+    data = ModelCardData(library_name="transformers", tags=["replaced-token-detection", name, *tags])
     text = (
-        f"---\n{data.to_yaml()}\n---\n\n# {folder.name}\n\nThe {role} of a pair of models pre-trained with "
+        f"---\n{data.to_yaml()}\n---\n\n# {folder.name}\n\nThe {name} of a pair of models pre-trained with "
         "replaced-token detection, as a checkpoint that stock `transformers` loads. Data, training and quality: not "
         "measured.\n"
     )

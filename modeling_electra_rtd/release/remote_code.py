@@ -41,9 +41,10 @@ def family_code_files() -> dict[str, Path]:
 
 
 def _files_of(*codes: type) -> dict[str, Path]:
-    paths = []
+    paths: list[str] = []
     for code in codes:
         entry = sys.modules[code.__module__].__file__
+        assert entry is not None
         paths += [entry, *get_relative_import_files(entry)]
     return {path.name: path for path in sorted(map(Path, paths))}
 

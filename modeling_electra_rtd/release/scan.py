@@ -195,7 +195,10 @@ def _problems_of_code_names(path: Path) -> list[str]:
     if not isinstance(values, dict):
         return [" is no JSON object"]
     family = values.get("model_type")
-    own = {"auto_map": auto_map_of(family) if family in CONFIG_MAPPING else {}, "custom_pipelines": CUSTOM_PIPELINES}
+    own: dict[str, dict[str, Any]] = {
+        "auto_map": auto_map_of(str(family)) if family in CONFIG_MAPPING else {},
+        "custom_pipelines": CUSTOM_PIPELINES,
+    }
     return [
         f": {key} names code that is not electra-rtd's"
         for key in sorted(own.keys() & values.keys())

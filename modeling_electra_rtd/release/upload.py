@@ -198,7 +198,8 @@ class _Target:
         try:
             self.parent = patiently(self._head, self.repo_id)
         except RevisionNotFoundError:
-            self._make(f"branch {self.revision}", lambda: self.api.create_branch(self.repo_id, branch=self.revision))
+            branch = str(self.revision)
+            self._make(f"branch {branch}", lambda: self.api.create_branch(self.repo_id, branch=branch))
             self.parent = patiently(self._head, self.repo_id)
 
     def commit(
@@ -255,7 +256,7 @@ class _Target:
             if self._made == "repository":
                 self.api.delete_repo(self.repo_id)
             else:
-                self.api.delete_branch(self.repo_id, branch=self.revision)
+                self.api.delete_branch(self.repo_id, branch=str(self.revision))
         except FAILURES:
             return f"the {self._made} was made and could not be deleted again; apart from that, {self.state}"
         return _UNCHANGED
@@ -271,7 +272,7 @@ class _Target:
         # Only now: what someone else made meanwhile, or what this account cannot see, is not ours to delete.
         self._made, self.state = what, _UNCHANGED
 
-    def _head(self) -> str:
+    def _head(self) -> str | None:
         return self.api.model_info(self.repo_id, revision=self.revision).sha
 
     def _look(self, error: Exception, folder: Path, files: list[UploadedFile], stale: list[str]) -> str | None:
@@ -283,7 +284,7 @@ class _Target:
         self.state = _UNKNOWN
         try:
             head = self._head()
-            if None in (head, self.parent):
+            if head is None or self.parent is None:
                 return None
             if head == self.parent:
                 self.state = _UNCHANGED
@@ -292,7 +293,7 @@ class _Target:
                 return head
             # Below what others have committed since.
             commits = [commit.commit_id for commit in self.api.list_repo_commits(self.repo_id, revision=self.revision)]
-            place = commits.index(self.parent)
+            place = commits.index(str(self.parent))
             if place > 1 and self._holds(commits[place - 1], folder, files, stale):
                 return commits[place - 1]
             if not self.api.tree(self.repo_id, head):  # a Hub that lists no files

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
 from ..model.checkpoint_layout import GENERATOR_SUBFOLDER, RTD_KEY, lacks_generator, native_config, role_of
@@ -21,7 +22,7 @@ _GENERATOR = "generator"
 
 
 def write_release(
-    model: ElectraRtdDiscriminator | ElectraRtdGenerator,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
     folder: str | Path,
     remote_code: bool = True,
@@ -38,11 +39,13 @@ def write_release(
     """
     root = Path(folder)
     role = role_of(model.config)
-    generator = model.generator if role == "pair" and model.config.has_masked_lm_generator else None
+    # What its role says it is: a pair or a discriminator, perhaps of classes that came with the checkpoint.
+    network: Any = model
+    generator = network.generator if role == "pair" and model.config.has_masked_lm_generator else None
     if role == "stock":
-        _save_generator(model, root)
+        _save_generator(network, root)
     else:
-        _save_discriminator(model, root, remote_code and role == "pair")
+        _save_discriminator(network, root, remote_code and role == "pair")
     if generator is not None:
         _save_generator(generator, root / _GENERATOR)
         if generator.config._auto_class is not None:

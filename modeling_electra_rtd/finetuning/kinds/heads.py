@@ -36,7 +36,8 @@ def load_with_new_head(auto_class: Any, checkpoint: str | ModelReference, **conf
     try:
         # What would be reported, another head and a generator next to the discriminator, is meant to be so.
         with without_loading_reports():
-            encoder, report = type(model.base_model).from_pretrained(
+            encoder_class: Any = type(model.base_model)
+            encoder, report = encoder_class.from_pretrained(
                 checkpoint.name,
                 **checkpoint.arguments,
                 dtype=torch.float32,
@@ -45,9 +46,9 @@ def load_with_new_head(auto_class: Any, checkpoint: str | ModelReference, **conf
             )
     except (OSError, KeyError, SafetensorError) as error:
         raise _cannot_be_loaded(checkpoint, error) from error
-    missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     needed = model.base_model.state_dict()
-    missing = sorted(name for name in missing if name in needed and not name.startswith("pooler."))
+    missing = sorted(name for name in absent if name in needed and not name.startswith("pooler."))
     if missing:
         raise ValueError(
             f"model {str(checkpoint)!r}: {len(missing)} weights of the encoder are missing or have another size, "
@@ -91,6 +92,6 @@ def refuse_generator(checkpoint: str | ModelReference) -> None:
     beside = checkpoint.parent if checkpoint.folder_name == "generator" else None
     if beside is not None and beside.find(CONFIG_NAME) is not None:
         raise ValueError(f"model {str(checkpoint)!r} is a generator; fine-tune the discriminator, {beside}")
-    architectures = load_config(checkpoint).architectures or ()
+    architectures = list(load_config(checkpoint).architectures or ())
     if set(architectures) & set(_GENERATORS):
         raise ValueError(f"model {str(checkpoint)!r} is a generator ({architectures[0]}); fine-tune a discriminator")

@@ -209,7 +209,7 @@ class QuestionAnswering(TaskKind):
             )
             for end in ("start", "end")
         ]
-        return sum(ends) / 2
+        return (ends[0] + ends[1]) / 2
 
     def n_best(self, outputs: Any, features: Dataset, examples: Dataset) -> list[dict[str, Any]]:
         """For each example the best spans over all of its windows, best first, and the score of no answer.

@@ -79,7 +79,8 @@ class SequenceToSequence(TaskKind):
                 unknown = decoder.electra.load_state_dict(encoder.state_dict(), strict=False)
                 assert not unknown.unexpected_keys and all("crossattention" in name for name in unknown.missing_keys)
             elif _shares_word_embeddings(encoder, decoder):
-                decoder.get_input_embeddings().weight.copy_(encoder.get_input_embeddings().weight)
+                words: Any = decoder.get_input_embeddings()
+                words.weight.copy_(encoder.get_input_embeddings().weight)
         return self._joined(encoder, decoder)
 
     def fresh_model(self, config: PreTrainedConfig) -> PreTrainedModel:
@@ -88,7 +89,7 @@ class SequenceToSequence(TaskKind):
 
     def _decoder_config(self, config: PreTrainedConfig) -> ElectraConfig:
         if config.model_type == "electra":
-            decoder = copy.deepcopy(config)
+            decoder: Any = copy.deepcopy(config)
         else:
             decoder = ElectraConfig(
                 vocab_size=config.vocab_size,
@@ -181,7 +182,8 @@ class SequenceToSequence(TaskKind):
     @property
     def _writes_lower_case(self) -> bool:
         # An uncased tokenizer cannot write capitals; both sides are compared in lower case, for baselines too.
-        return self.tokenizer.decode(self.tokenizer("A", add_special_tokens=False)["input_ids"]).strip() == "a"
+        written: Any = self.tokenizer.decode(self.tokenizer("A", add_special_tokens=False)["input_ids"])
+        return written.strip() == "a"
 
     def trivial_predictions(self, train: Dataset, examples: Dataset) -> list[Any]:
         """The source itself."""
@@ -257,15 +259,16 @@ def detokenized(text: str) -> str:
     return _BEHIND_NO_SPACE.sub(r"\1", text)
 
 
-def warm_started(model: EncoderDecoderModel) -> dict[str, str]:
+def warm_started(model: PreTrainedModel) -> dict[str, str]:
     """What `SequenceToSequence.load_model` took from the checkpoint, for the record of a result.
 
     Returns:
         `encoder`, `decoder.embeddings`, `decoder.layers`, `decoder.cross_attention` and `decoder.output`, each
         "pre-trained" or "new", with what is excepted.
     """
-    is_electra = model.config.encoder.model_type == "electra"
-    words = "pre-trained words, the rest new" if _shares_word_embeddings(model.encoder, model.decoder) else "new"
+    network: Any = model
+    is_electra = network.config.encoder.model_type == "electra"
+    words = "pre-trained words, the rest new" if _shares_word_embeddings(network.encoder, network.decoder) else "new"
     return {
         "encoder": "pre-trained",
         "decoder.embeddings": "pre-trained" if is_electra else words,

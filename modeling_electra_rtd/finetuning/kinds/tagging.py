@@ -93,7 +93,7 @@ class Tagging(TaskKind):
             sources, offsets = rows.pop("overflow_to_sample_mapping"), rows.pop("offset_mapping")
             rows["example"] = [positions[source] for source in sources]
             rows["word"] = []
-            previous = (None, None)
+            previous: tuple[int, int] | None = None
             for window, source in enumerate(sources):
                 words = []
                 for part, (start, end) in zip(encoded.sequence_ids(window), offsets[window], strict=True):
@@ -163,8 +163,8 @@ class Tagging(TaskKind):
         return len(list(groupby(tag for tags in predictions for tag in tags))) <= 1
 
     def draw_errors(self, references: list[Any], predictions: list[Any], folder: Path) -> None:
-        flat = (list(chain.from_iterable(rows)) for rows in (references, predictions))
-        plot_confusion(*flat, list(self.labels), folder / CONFUSION)
+        tags, found = (list(chain.from_iterable(rows)) for rows in (references, predictions))
+        plot_confusion(tags, found, list(self.labels), folder / CONFUSION)
 
     def readable(self, prediction: Any) -> Any:
         return self.labels[prediction] if isinstance(prediction, int) else [self.readable(tag) for tag in prediction]

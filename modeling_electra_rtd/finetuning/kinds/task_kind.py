@@ -20,7 +20,7 @@ from ..tasks import SplitFile, Task
 class Cut(NamedTuple):
     """How many of what is in a split are not read as they stand, and what becomes of them."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # a method of tuples, which nobody asks of this one
     total: int
     consequence: str
 
