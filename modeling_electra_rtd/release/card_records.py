@@ -9,7 +9,6 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from ..common.files import NOT_MEASURED
-from ..finetuning.kinds.table import KINDS
 from ..finetuning.report import markdown_table
 from ..finetuning.tasks import TASKS
 
@@ -145,6 +144,9 @@ def check_weights(records: list[dict[str, Any]], known: set[str]) -> list[str]:
 
 def hub_results(record: dict[str, Any]) -> list[EvalResult]:
     """Medians of every seed for the Hub, where the examples were those of a dataset there."""
+    # Here, because a trainer that pushes needs no heads of tasks.
+    from ..finetuning.kinds.table import KINDS
+
     task = TASKS.get(record["task"])
     if task is None or task.hub_dataset is None or task.kind != record["kind"]:
         return []
