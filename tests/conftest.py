@@ -6,7 +6,9 @@ Hugging Face libraries read their environment when they are imported, so it is s
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -42,3 +44,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     from helpers.corpus import make_blocks
 
     return make_blocks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def remote_code_forgotten() -> Iterator[None]:
+    """Undo what code of a checkpoint registers in this process, so that no later test gets its classes."""
+    from transformers.models.auto import configuration_auto, modeling_auto
+
+    known = [*vars(modeling_auto).values(), configuration_auto.CONFIG_MAPPING]
+    mappings = [mapping for mapping in known if isinstance(getattr(mapping, "_extra_content", None), dict)]
+    before, modules = [dict(mapping._extra_content) for mapping in mappings], set(sys.modules)
+    yield
+    for mapping, content in zip(mappings, before, strict=True):
+        mapping._extra_content.clear()
+        mapping._extra_content.update(content)
+    for name in [name for name in sys.modules if name.startswith("transformers_modules") and name not in modules]:
+        del sys.modules[name]

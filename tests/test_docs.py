@@ -47,6 +47,7 @@ LEFT = {
 }
 
 
+@pytest.mark.usefixtures("remote_code_forgotten")
 @pytest.mark.parametrize("page", HAVE_CODE)
 def test_every_block_runs(page, materials, tmp_path, monkeypatch):
     blocks = blocks_of(DOCS / page)

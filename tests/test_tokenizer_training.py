@@ -178,7 +178,7 @@ def test_empty_corpus(tmp_path, algorithm):
 def test_unknown_algorithm_and_boundary(tmp_path, corpus):
     with pytest.raises(ValueError, match="algorithm is 'words'; it must be one of wordpiece, bpe, unigram"):
         train_tokenizer(corpus, str(tmp_path / "t"), "words")
-    with pytest.raises(ValueError, match="documents='page'"):
+    with pytest.raises(ValueError, match="documents is 'page'"):
         train_tokenizer(corpus, str(tmp_path / "t"), documents="page")
 
 
